@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ai_vmm/tensor.hpp"
+
+namespace ai_vmm {
+
+/// File formats that deploy() reads, recognised by content and never by file name.
+enum class ModelFormat : std::uint8_t {
+    unknown,
+    onnx,
+    openvino_ir,
+    tensorflow_saved_model,
+    tensorflow_frozen,
+    tflite,
+    paddle,
+    torchscript,
+    torch_export,
+    gguf,
+    huggingface,
+};
+[[nodiscard]] AI_VMM_API std::string_view to_string(ModelFormat format) noexcept;
+
+/// What kind of network a model is. SPEECH_RNN stands for speech and audio networks, recurrent or not.
+enum class ModelCategory : std::uint8_t {
+    unknown,
+    llm_transformer,
+    vision_cnn,
+    vision_transformer,
+    speech_rnn,
+    recommendation_system,
+    scientific_ml,
+};
+/// "LLM_TRANSFORMER", "VISION_CNN", …, "UNKNOWN".
+[[nodiscard]] AI_VMM_API std::string_view to_string(ModelCategory category) noexcept;
+
+/// One input or output of a model, under the name that the file gives it.
+struct TensorInfo {
+    std::string name;
+    ElementType type = ElementType::undefined;
+    Shape shape;             ///< -1: any size; meaningless when !rank_known
+    bool rank_known = true;  ///< false: any rank
+    bool optional = false;   ///< an input that has a default and may be left out
+
+    [[nodiscard]] AI_VMM_API bool is_dynamic() const noexcept;
+    bool operator==(const TensorInfo&) const = default;
+};
+
+/// Cost of one node (operation) of the graph at the shapes in ModelProfile::assumed_shapes.
+struct NodeProfile {
+    std::string name;
+    std::string type;             ///< operation name, e.g. "Convolution"
+    std::string precision;        ///< element type of the first output
+    std::int64_t flops = 0;       ///< floating-point operations; a multiply-add counts as two
+    std::int64_t bytes_read = 0;  ///< activations and weights read
+    std::int64_t bytes_written = 0;
+    std::int64_t parameters = 0;  ///< constant elements used
+    std::int64_t parameter_bytes = 0;
+};
+
+/// What a model is: the analyser's result.
+struct ModelProfile {
+    std::string name;
+    ModelFormat format = ModelFormat::unknown;
+    std::int64_t file_size_bytes = 0;
+    ModelCategory category = ModelCategory::unknown;
+    double category_confidence = 0;     ///< 0 to 1
+    std::vector<std::string> evidence;  ///< why that category, one sentence each
+    std::vector<TensorInfo> inputs;     ///< in the file's order, under the file's names
+    std::vector<TensorInfo> outputs;
+    std::vector<std::string> dynamic_dimensions;                ///< "input_ids[0]", …
+    std::vector<std::pair<std::string, Shape>> assumed_shapes;  ///< what dynamic inputs were costed at
+    std::string precision;                                      ///< dominant type of the weights: "f32", "f16", "i8", …
+    bool quantized = false;                                     ///< holds quantised weights or quantise/dequantise pairs
+    std::vector<std::string> quantization;                      ///< what is quantised: "int8 weights in 52 convolutions", …
+    bool stateful = false;
+    std::int64_t flops = 0;  ///< totals over `nodes`
+    std::int64_t parameters = 0;
+    std::int64_t parameter_bytes = 0;
+    std::int64_t activation_bytes = 0;  ///< largest sum of live intermediate tensors, bytes
+    std::int64_t bytes_moved = 0;       ///< reads and writes of all nodes
+    std::vector<NodeProfile> nodes;     ///< in execution order; empty if only an engine's own reader takes the file
+    std::vector<std::string> notes;     ///< e.g. which reader refused the model and why
+};
+
+}  // namespace ai_vmm

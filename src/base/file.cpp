@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/file.hpp"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+#include <vector>
+
+namespace ai_vmm::base {
+namespace {
+
+class Descriptor {
+public:
+    Descriptor(const std::filesystem::path& path, int flags, mode_t mode = 0) : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
+    ~Descriptor() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    [[nodiscard]] int get() const noexcept { return fd_; }
+    [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
+
+private:
+    int fd_;
+};
+
+Descriptor open_regular(const std::filesystem::path& path, std::size_t& size) {
+    Descriptor file(path, O_RDONLY | O_NONBLOCK);
+    if (file.get() < 0) throw system_error(errno, "can't open", path);
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0) throw system_error(errno, "can't inspect", path);
+    if (!S_ISREG(status.st_mode)) {
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "not a regular file: " + path.string(),
+                    {.expected = "a regular file", .found = S_ISDIR(status.st_mode) ? "a directory" : "a special file", .advice = {}});
+    }
+    size = static_cast<std::size_t>(status.st_size);
+    return file;
+}
+
+std::size_t read_up_to(int fd, char* out, std::size_t count, const std::filesystem::path& path) {
+    std::size_t done = 0;
+    while (done < count) {
+        const ssize_t n = ::read(fd, out + done, count - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw system_error(errno, "can't read", path);
+        if (n == 0) break;
+        done += static_cast<std::size_t>(n);
+    }
+    return done;
+}
+
+}  // namespace
+
+Error system_error(int error_number, std::string_view doing, const std::filesystem::path& path) {
+    ErrorCode code = ErrorCode::unknown;
+    std::string advice;
+    switch (error_number) {
+        case ENOENT:
+        case ENOTDIR:
+            code = ErrorCode::not_found;
+            advice = "check the path";
+            break;
+        case EACCES:
+        case EPERM:
+        case EROFS:
+            code = ErrorCode::permission_denied;
+            advice = "check the permissions of the file and its folder";
+            break;
+        case ENOSPC:
+        case EDQUOT:
+            code = ErrorCode::resource_exhausted;
+            advice = "free disk space";
+            break;
+        case EMFILE:
+        case ENFILE:
+            code = ErrorCode::resource_exhausted;
+            advice = "raise the limit of open files";
+            break;
+        case ENOMEM: code = ErrorCode::resource_exhausted; break;
+        case ELOOP:
+        case ENAMETOOLONG: code = ErrorCode::invalid_argument; break;
+        default: break;
+    }
+    std::string message(doing);
+    message.append(" ").append(path.string()).append(": ").append(std::generic_category().message(error_number));
+    return Error(code, ErrorCategory::system, std::move(message), {.expected = {}, .found = {}, .advice = std::move(advice)});
+}
+
+std::string read_file(const std::filesystem::path& path, std::size_t limit_bytes) {
+    std::size_t size = 0;
+    const Descriptor file = open_regular(path, size);
+    if (size > limit_bytes) {
+        throw Error(ErrorCode::resource_exhausted, ErrorCategory::input, "file too large: " + path.string(),
+                    {.expected = "at most " + std::to_string(limit_bytes) + " bytes", .found = std::to_string(size) + " bytes", .advice = {}});
+    }
+    std::string content(size, '\0');
+    if (read_up_to(file.get(), content.data(), size, path) != size) {
+        throw Error(ErrorCode::data_loss, ErrorCategory::system, "file shrank while it was read: " + path.string());
+    }
+    return content;
+}
+
+std::string read_prefix(const std::filesystem::path& path, std::size_t count) {
+    std::size_t size = 0;
+    const Descriptor file = open_regular(path, size);
+    std::string content(std::min(size, count), '\0');
+    content.resize(read_up_to(file.get(), content.data(), content.size(), path));
+    return content;
+}
+
+void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit) {
+    std::size_t size = 0;
+    const Descriptor file = open_regular(path, size);
+    std::vector<char> block(std::clamp<std::size_t>(size, 1, std::size_t{1} << 20));
+    for (;;) {
+        const std::size_t n = read_up_to(file.get(), block.data(), block.size(), path);
+        if (n == 0) return;
+        visit({reinterpret_cast<const std::byte*>(block.data()), n});
+        if (n < block.size()) return;
+    }
+}
+
+void write_file_synced(const std::filesystem::path& path, std::span<const std::byte> content) {
+    Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (file.get() < 0) throw system_error(errno, "can't create", path);
+    std::size_t done = 0;
+    while (done < content.size()) {
+        const ssize_t n = ::write(file.get(), content.data() + done, content.size() - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw system_error(errno, "can't write", path);
+        done += static_cast<std::size_t>(n);
+    }
+    if (::fsync(file.get()) != 0 && errno != EINVAL) throw system_error(errno, "can't flush", path);
+    if (::close(file.release()) != 0) throw system_error(errno, "can't close", path);
+}
+
+TemporaryDirectory::TemporaryDirectory(std::string_view prefix) {
+    std::error_code error;
+    std::filesystem::path base = std::filesystem::temp_directory_path(error);
+    if (error) base = "/tmp";
+    std::string pattern = (base / (std::string(prefix) + ".XXXXXX")).string();
+    if (::mkdtemp(pattern.data()) == nullptr) throw system_error(errno, "can't create a temporary folder in", base);
+    path_ = pattern;
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+}
+
+std::filesystem::path library_directory(const void* address) {
+    Dl_info info{};
+    if (::dladdr(address, &info) == 0 || info.dli_fname == nullptr) return {};
+    std::error_code error;
+    std::filesystem::path path = std::filesystem::canonical(info.dli_fname, error);
+    return error ? std::filesystem::path(info.dli_fname).parent_path() : path.parent_path();
+}
+
+}  // namespace ai_vmm::base

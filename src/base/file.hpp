@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "ai_vmm/error.hpp"
+
+namespace ai_vmm::base {
+
+/// The Error for a failed system call on `path`: not_found, permission_denied, resource_exhausted (disk full, quota, too many
+/// files) or unknown, category system; `doing` reads like "can't open".
+[[nodiscard]] Error system_error(int error_number, std::string_view doing, const std::filesystem::path& path);
+
+/// Whole content. Reads, never maps: a file that shrinks meanwhile gives Error(data_loss) instead of SIGBUS.
+/// @throws Error(not_found, permission_denied, invalid_argument for a directory, resource_exhausted above `limit_bytes`).
+[[nodiscard]] std::string read_file(const std::filesystem::path& path, std::size_t limit_bytes = SIZE_MAX);
+/// At most the first `count` bytes.
+[[nodiscard]] std::string read_prefix(const std::filesystem::path& path, std::size_t count);
+/// Calls `visit` with consecutive blocks of the file.
+void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit);
+/// Writes a new file and flushes it to the disk (fsync). @throws system_error().
+void write_file_synced(const std::filesystem::path& path, std::span<const std::byte> content);
+
+/// A fresh directory under the system's temporary folder, removed with everything in it at the end of life.
+class TemporaryDirectory {
+public:
+    explicit TemporaryDirectory(std::string_view prefix = "ai_vmm");
+    ~TemporaryDirectory();
+    TemporaryDirectory(const TemporaryDirectory&) = delete;
+    TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+    [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+
+private:
+    std::filesystem::path path_;
+};
+
+/// Folder that holds the library file with `address` in it (dladdr).
+[[nodiscard]] std::filesystem::path library_directory(const void* address);
+
+}  // namespace ai_vmm::base

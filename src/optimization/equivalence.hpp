@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ai_vmm/model.hpp"
+#include "ai_vmm/tensor.hpp"
+
+namespace ai_vmm::optimization {
+
+/// How close outputs must be to the f32 reference. Stated per task; see docs/design/0004-equivalence.md.
+struct Tolerance {
+    double max_relative_error = 1e-2;  ///< ||a-b||2 / ||b||2 per output
+    double max_absolute_error = 0;     ///< elementwise |a-b| <= abs + rel*scale passes too; 0: not used
+    bool order = false;                ///< classification: the order of the leading scores must be the same, ties within noise excepted
+    int order_depth = 5;               ///< how many leading scores are ordered
+    bool exact_integers = true;        ///< integer, boolean and string outputs (indices, token choices) must be equal
+};
+
+/// The tolerance for a model of that category with those outputs.
+[[nodiscard]] Tolerance tolerance_for(ModelCategory category, std::span<const TensorInfo> outputs);
+
+/// Result of comparing one set of outputs.
+struct Agreement {
+    bool agrees = false;
+    double relative_error = 0;  ///< the worst output's
+    double max_absolute_error = 0;
+    std::string reason;  ///< why not, naming the output: "output 'probs': row 3 ranks 17 above 4"
+};
+
+/// Compares outputs to the reference, both one per output, host memory. NaN agrees with NaN, infinities with equal infinities.
+/// Shapes and types must be equal. Pure.
+[[nodiscard]] Agreement compare(std::span<const TensorInfo> infos, std::span<const Tensor> outputs, std::span<const Tensor> reference,
+                                const Tolerance& tolerance);
+
+/// Generates calibration inputs for a model: `count` sets, deterministic for a seed. Values suit the input: token ids below a vocabulary bound,
+/// masks of ones, lengths, images in their range, audio; dynamic dimensions take `shapes` or the defaults that the analyser uses.
+/// @param infos    the model's inputs
+/// @param profile  evidence used for value ranges (category, assumed_shapes)
+[[nodiscard]] std::vector<std::vector<Tensor>> make_calibration_inputs(std::span<const TensorInfo> infos, const ModelProfile& profile,
+                                                                       const std::vector<std::pair<std::string, Shape>>& shapes, int count,
+                                                                       std::uint64_t seed);
+
+}  // namespace ai_vmm::optimization

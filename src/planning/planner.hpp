@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The planner: a pure function of numbers. It includes no ov:: type, reads no clock, file, environment or device; equal inputs give
+/// equal plans. Its tests are text files (tests/planning/*.txt).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ai_vmm/constraints.hpp"
+
+namespace ai_vmm::planning {
+
+/// Where and how a model could run.
+struct CandidateKey {
+    std::string engine;  ///< backend name
+    std::string device;  ///< device id, "cpu:0"
+    Precision precision = Precision::f32;
+    int threads = 1;  ///< per stream
+    int streams = 1;
+    int batch = 1;  ///< executions merged into one
+
+    /// "openvino/cpu:0/bf16/t2/s1/b1"
+    [[nodiscard]] std::string id() const;
+    /// @throws Error(invalid_argument).
+    [[nodiscard]] static CandidateKey parse(const std::string& id);
+    auto operator<=>(const CandidateKey&) const = default;
+};
+
+/// One engine on one device, as numbers.
+struct Route {
+    std::string engine;
+    std::string device;  ///< device id
+    std::string kind;    ///< to_string(DeviceKind): "CPU", …
+    std::string vendor;  ///< "AMD", "NVIDIA", …
+    bool supported = true;
+    std::string reason;                  ///< why not
+    std::map<Precision, double> gflops;  ///< peak per precision that runs natively; a precision that is absent is not offered
+    double memory_bandwidth_gb_s = 10;
+    double call_overhead_us = 10;   ///< of one execution
+    double node_overhead_us = 0.5;  ///< per node
+    double efficiency = 0.5;        ///< share of the peak that is usually reached
+    int max_threads = 1;
+    std::int64_t memory_free_bytes = 0;    ///< 0: unknown
+    std::optional<double> active_power_w;  ///< of the device under load, if metered
+};
+
+/// The model, as numbers.
+struct ModelNumbers {
+    double flops = 0;
+    double bytes_moved = 0;
+    std::int64_t parameter_bytes = 0;
+    std::int64_t activation_bytes = 0;
+    int nodes = 0;
+    bool batchable = false;  ///< first dimension of every input and output is a free batch
+    bool stateful = false;
+};
+
+/// Everything a plan is made from.
+struct PlanRequest {
+    ModelNumbers model;
+    std::vector<Route> routes;
+    Constraints constraints;             ///< shapes and calibration tensors are not looked at
+    int thread_budget = 1;               ///< processor threads this deployment may hold
+    int measure_limit = 8;               ///< candidates worth compiling and measuring
+    std::map<std::string, double> bias;  ///< measured / predicted latency by engine, from the calibration store; 1 where absent
+};
+
+/// A candidate with its prediction, or the reason why it is out before anything was compiled.
+struct Candidate {
+    CandidateKey key;
+    double predicted_latency_ms = 0;
+    double predicted_throughput_per_s = 0;  ///< items per second over all streams
+    std::int64_t predicted_memory_bytes = 0;
+    bool rejected = false;
+    std::string reason;
+    bool to_measure = false;  ///< in the short list
+};
+
+/// What compiling and measuring a candidate gave. Numbers are medians.
+struct Outcome {
+    CandidateKey key;
+    bool compiled = false;
+    std::string failure;       ///< why compiling or running failed
+    bool agrees = true;        ///< with the f32 reference on calibration inputs
+    std::string disagreement;  ///< why not
+    double relative_error = 0;
+    std::optional<double> latency_ms;
+    std::optional<double> latency_p90_ms;
+    std::optional<double> throughput_per_s;
+    std::optional<double> cpu_ms_per_item;  ///< processor time per item
+    std::optional<double> energy_mj_per_item;
+    std::int64_t memory_bytes = 0;
+    double compile_ms = 0;
+};
+
+/// A candidate's place in the decision.
+struct Verdict {
+    Candidate candidate;
+    std::optional<Outcome> outcome;
+    bool admitted = false;
+    std::string reason;  ///< why rejected or not preferred; for the chosen one: why it won
+};
+
+/// The decision. `verdicts` is ordered: chosen, fallbacks by preference, then rejected.
+struct Plan {
+    bool feasible = false;
+    CandidateKey chosen;
+    std::vector<CandidateKey> fallbacks;  ///< distinct engines or devices, to take over when the chosen one fails
+    double promised_latency_ms = 0;
+    double promised_throughput_per_s = 0;
+    std::string goal;  ///< what was optimised
+    std::vector<Verdict> verdicts;
+    std::string refusal;        ///< if !feasible: which constraint no candidate meets
+    std::string nearest_offer;  ///< if !feasible: the closest admitted candidate and its figures
+};
+
+/// All candidates with predictions; the short list marked `to_measure`, best first within the constraints.
+/// @throws Error(invalid_argument) contradictory or out-of-range constraints; unknown device or engine names (with the known ones).
+[[nodiscard]] std::vector<Candidate> enumerate_candidates(const PlanRequest& request);
+
+/// Chooses among the candidates. Outcomes may be missing (not measured): predictions count then.
+[[nodiscard]] Plan decide(const PlanRequest& request, const std::vector<Candidate>& candidates, const std::vector<Outcome>& outcomes);
+
+/// For people: the choice, why, and every rejected candidate with its reason, as an aligned table of at most 110 columns.
+[[nodiscard]] std::string to_text(const Plan& plan);
+/// The same as one JSON object (schema: docs/reference/plan-json.md), stable key order, and back.
+[[nodiscard]] std::string to_json(const Plan& plan);
+/// @throws Error(data_loss) not such JSON.
+[[nodiscard]] Plan plan_from_json(const std::string& json);
+
+/// Divides `total` processor threads among deployments: disjoint, at least 1 each while they last, in proportion to the priorities
+/// (largest remainder). With more deployments than threads the ones of least priority share the last thread (marked by `shared`).
+struct ThreadShare {
+    int threads = 1;
+    bool shared = false;
+};
+[[nodiscard]] std::vector<ThreadShare> divide_threads(int total, const std::vector<double>& priorities);
+
+}  // namespace ai_vmm::planning
