@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/deployment_engine.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <optional>
+#include <utility>
+
+#include "base/log.hpp"
+#include "runtime/watchdog.hpp"
+
+namespace ai_vmm::runtime {
+namespace {
+
+constexpr std::size_t kMaxEvents = 64;
+
+[[noreturn]] void throw_bad_input(std::string message, ErrorDetail detail = {}) {
+    throw Error(ErrorCode::invalid_argument, ErrorCategory::input, std::move(message), std::move(detail));
+}
+
+std::string list_names(std::span<const TensorInfo> infos) {
+    std::string names;
+    for (const TensorInfo& info : infos) names.append(names.empty() ? "'" : ", '").append(info.name).append("'");
+    return names.empty() ? "none" : names;
+}
+
+bool shape_fits(const TensorInfo& info, const Shape& shape) noexcept {
+    if (!info.rank_known) return true;
+    if (info.shape.size() != shape.size()) return false;
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+        if (info.shape[i] >= 0 && info.shape[i] != shape[i]) return false;
+    }
+    return true;
+}
+
+std::string describe(ElementType type, const Shape& shape) { return std::string(to_string(type)) + " " + to_string(shape); }
+
+void check_tensor(const TensorInfo& info, const Tensor& tensor, const char* what) {
+    if (tensor.type() == info.type && shape_fits(info, tensor.shape())) return;
+    const std::string shape = info.rank_known ? to_string(info.shape) : "any shape";
+    throw_bad_input(std::string(what) + " '" + info.name + "' has another " + (tensor.type() != info.type ? "element type" : "shape"),
+                    {.expected = std::string(to_string(info.type)) + " " + shape, .found = describe(tensor.type(), tensor.shape()), .advice = {}});
+}
+
+bool is_engine_failure(ErrorCode code) noexcept {
+    return code == ErrorCode::internal || code == ErrorCode::unavailable || code == ErrorCode::unknown || code == ErrorCode::resource_exhausted ||
+           code == ErrorCode::unimplemented || code == ErrorCode::data_loss || code == ErrorCode::aborted;
+}
+
+/// The exception in flight as an Error.
+Error current_error() {
+    try {
+        throw;
+    } catch (const Error& error) {
+        return error;
+    } catch (const std::bad_alloc&) {
+        return Error(ErrorCode::resource_exhausted, ErrorCategory::runtime, "out of memory");
+    } catch (const std::exception& error) {
+        return Error(ErrorCode::internal, ErrorCategory::runtime, error.what());
+    }
+}
+
+Error stopped_error(const std::string& name) {
+    return Error(ErrorCode::failed_precondition, ErrorCategory::runtime, "the deployment '" + name + "' was undeployed");
+}
+
+}  // namespace
+
+/// A taken slot of the active stage, given back at the end of life.
+struct DeploymentEngine::Lease {
+    DeploymentEngine* engine = nullptr;
+    std::shared_ptr<Stage> stage;
+    Stage::Slot* slot = nullptr;
+
+    Lease(DeploymentEngine* engine_, std::shared_ptr<Stage> stage_, Stage::Slot* slot_) : engine(engine_), stage(std::move(stage_)), slot(slot_) {}
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    ~Lease() {
+        stage->put_back(slot);
+        bool wake = false;
+        bool idle = false;
+        {
+            const std::lock_guard lock(engine->mutex_);
+            --engine->running_;
+            wake = engine->waiting_ > 0;
+            idle = engine->running_ == 0 && engine->stopped_;
+            if (idle) engine->idle_.notify_all();  // under the lock: the engine may be gone right after it
+        }
+        if (wake) engine->slot_freed_.notify_one();
+    }
+};
+
+DeploymentEngine::DeploymentEngine(Options options, std::shared_ptr<Stage> active, std::shared_ptr<StageFactory> factory)
+    : options_(std::move(options)), factory_(std::move(factory)), active_(std::move(active)) {}
+
+DeploymentEngine::~DeploymentEngine() { stop(); }
+
+void DeploymentEngine::arrange(const TensorMap& named, std::span<Tensor> ordered) const {
+    std::size_t used = 0;
+    for (std::size_t i = 0; i < options_.inputs.size(); ++i) {
+        const TensorInfo& info = options_.inputs[i];
+        const Tensor* found = nullptr;
+        for (const auto& [name, tensor] : named) {
+            if (name != info.name) continue;
+            if (found != nullptr) throw_bad_input("input '" + info.name + "' is given twice");
+            found = &tensor;
+        }
+        if (found != nullptr) {
+            ordered[i] = *found;
+            ++used;
+        } else if (!info.optional) {
+            throw_bad_input("input '" + info.name + "' is missing", {.expected = list_names(options_.inputs), .found = {}, .advice = {}});
+        }
+    }
+    if (used == named.size()) return;
+    for (const auto& [name, tensor] : named) {
+        if (std::ranges::none_of(options_.inputs, [&](const TensorInfo& info) { return info.name == name; })) {
+            throw_bad_input("the model has no input '" + name + "'", {.expected = list_names(options_.inputs), .found = {}, .advice = {}});
+        }
+    }
+}
+
+void DeploymentEngine::check(std::span<const Tensor> inputs, std::span<Tensor> outputs) const {
+    if (inputs.size() != options_.inputs.size()) {
+        throw_bad_input("wrong number of inputs", {.expected = std::to_string(options_.inputs.size()) + ": " + list_names(options_.inputs),
+                                                   .found = std::to_string(inputs.size()),
+                                                   .advice = {}});
+    }
+    if (outputs.size() != options_.outputs.size()) {
+        throw_bad_input("wrong number of outputs", {.expected = std::to_string(options_.outputs.size()) + ": " + list_names(options_.outputs),
+                                                    .found = std::to_string(outputs.size()),
+                                                    .advice = {}});
+    }
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        if (inputs[i].empty()) {
+            if (options_.inputs[i].optional) continue;
+            throw_bad_input("input '" + options_.inputs[i].name + "' is not set");
+        }
+        check_tensor(options_.inputs[i], inputs[i], "input");
+    }
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        if (!outputs[i].empty()) check_tensor(options_.outputs[i], outputs[i], "output");
+    }
+}
+
+DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clock::time_point deadline) {
+    std::unique_lock lock(mutex_);
+    if (stopped_) throw stopped_error(options_.name);
+    // Those who wait go first.
+    if (waiting_ == 0) {
+        if (Stage::Slot* slot = active_->try_take()) {
+            ++running_;
+            return {this, active_, slot};
+        }
+    }
+    if (waiting_ >= options_.max_queue) {
+        rejected_.fetch_add(1, std::memory_order_relaxed);
+        throw Error(
+            ErrorCode::resource_exhausted, ErrorCategory::runtime, "too many callers are waiting for '" + options_.name + "'",
+            {.expected = "at most " + std::to_string(options_.max_queue), .found = {}, .advice = "try again later, or deploy with more streams"});
+    }
+    ++waiting_;
+    Stage::Slot* slot = nullptr;
+    std::shared_ptr<Stage> stage;
+    const auto ready = [&] {
+        if (stopped_) return true;
+        stage = active_;
+        slot = stage->try_take();
+        return slot != nullptr;
+    };
+    try {
+        if (deadline == Clock::time_point::max()) {
+            slot_freed_.wait(lock, options.stop, ready);
+        } else {
+            slot_freed_.wait_until(lock, options.stop, deadline, ready);
+        }
+    } catch (...) {  // the engine could not make another slot
+        --waiting_;
+        throw;
+    }
+    --waiting_;
+    if (slot != nullptr) {
+        ++running_;
+        return {this, std::move(stage), slot};
+    }
+    if (stopped_) throw stopped_error(options_.name);
+    cancelled_.fetch_add(1, std::memory_order_relaxed);
+    if (options.stop.stop_requested())
+        throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "cancelled while waiting for '" + options_.name + "'");
+    throw Error(ErrorCode::deadline_exceeded, ErrorCategory::runtime, "the time ran out while waiting for '" + options_.name + "'");
+}
+
+void DeploymentEngine::run_on(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
+                              Clock::time_point deadline) {
+    (void)stage;
+    const bool stoppable = options.stop.stop_possible();
+    if (!stoppable && deadline == Clock::time_point::max()) {
+        slot.request->run(inputs, outputs);
+        return;
+    }
+    if (options.stop.stop_requested()) throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "cancelled before it ran");
+    if (deadline <= Clock::now()) throw Error(ErrorCode::deadline_exceeded, ErrorCategory::runtime, "the time ran out before it ran");
+    std::optional<Watchdog::Guard> guard;
+    if (deadline != Clock::time_point::max()) guard.emplace(*slot.request, deadline);
+    const auto cancel = [&slot] { slot.request->cancel(); };
+    try {
+        const std::stop_callback<decltype(cancel)> callback(options.stop, cancel);
+        slot.request->run(inputs, outputs);
+    } catch (const Error& error) {
+        if (error.code() == ErrorCode::cancelled && guard && guard->fired() && !options.stop.stop_requested()) {
+            throw Error(ErrorCode::deadline_exceeded, ErrorCategory::runtime, "the time ran out while '" + options_.name + "' was running");
+        }
+        throw;
+    }
+}
+
+std::shared_ptr<Stage> DeploymentEngine::fallback_after(const planning::CandidateKey& key) {
+    const std::lock_guard lock(fallback_mutex_);
+    // The order is the plan's: the candidates behind `key`, or all of them for the chosen one.
+    auto next = std::ranges::find(options_.fallbacks, key);
+    next = next == options_.fallbacks.end() ? options_.fallbacks.begin() : std::next(next);
+    for (; next != options_.fallbacks.end(); ++next) {
+        for (const std::shared_ptr<Stage>& stage : fallback_stages_) {
+            if (stage->key() == *next) return stage;
+        }
+        try {
+            std::shared_ptr<Stage> stage = factory_->make(*next);
+            fallback_stages_.push_back(stage);
+            return stage;
+        } catch (const std::exception& error) {
+            note("fallback " + next->id() + " can't be compiled: " + error.what());
+        }
+    }
+    return nullptr;
+}
+
+bool DeploymentEngine::run_fallbacks(const Stage& failed, const Error& error, std::span<const Tensor> inputs, std::span<Tensor> outputs,
+                                     const RunOptions& options, Clock::time_point deadline) {
+    planning::CandidateKey key = failed.key();
+    while (const std::shared_ptr<Stage> stage = fallback_after(key)) {
+        key = stage->key();
+        Stage::Slot* slot = stage->try_take();
+        if (slot == nullptr) continue;
+        try {
+            std::ranges::fill(outputs, Tensor{});
+            run_on(*stage, *slot, inputs, outputs, options, deadline);
+            stage->put_back(slot);
+        } catch (const std::exception&) {
+            stage->put_back(slot);
+            if (current_error().code() == ErrorCode::cancelled || current_error().code() == ErrorCode::deadline_exceeded) throw;
+            continue;
+        }
+        fallbacks_.fetch_add(1, std::memory_order_relaxed);
+        bool demoted = false;
+        {
+            const std::lock_guard lock(mutex_);
+            ++consecutive_failures_;
+            if (active_.get() == &failed && (consecutive_failures_ >= kFailuresToDemote || error.code() == ErrorCode::unavailable)) {
+                active_ = stage;
+                consecutive_failures_ = 0;
+                demoted = true;
+            }
+        }
+        note(failed.key().id() + " failed (" + error.message() + "); " + stage->key().id() + (demoted ? " took over" : " answered instead"));
+        if (demoted) slot_freed_.notify_all();
+        return true;
+    }
+    return false;
+}
+
+void DeploymentEngine::run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options, int items) {
+    const Clock::time_point deadline = options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max();
+    const Lease lease = acquire(options, deadline);
+    const Clock::time_point start = Clock::now();
+    try {
+        run_on(*lease.stage, *lease.slot, inputs, outputs, options, deadline);
+        if (consecutive_failures_.load(std::memory_order_relaxed) != 0) {  // rare; decided under the lock
+            const std::lock_guard lock(mutex_);
+            if (active_ == lease.stage) consecutive_failures_ = 0;
+        }
+    } catch (...) {
+        const Error error = current_error();
+        if (error.code() == ErrorCode::cancelled || error.code() == ErrorCode::deadline_exceeded) {
+            cancelled_.fetch_add(1, std::memory_order_relaxed);
+            throw error;
+        }
+        const bool answered = is_engine_failure(error.code()) && run_fallbacks(*lease.stage, error, inputs, outputs, options, deadline);
+        if (!answered) {
+            failures_.fetch_add(1, std::memory_order_relaxed);
+            note(lease.stage->key().id() + " failed: " + error.message());
+            throw error;
+        }
+    }
+    latency_.record(Clock::now() - start);
+    executions_.fetch_add(static_cast<std::uint64_t>(items), std::memory_order_relaxed);
+}
+
+void DeploymentEngine::run(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options) {
+    check(inputs, outputs);
+    run_admitted(inputs, outputs, options, 1);
+}
+
+TensorMap DeploymentEngine::name_outputs(std::vector<Tensor> outputs) const {
+    TensorMap named;
+    for (std::size_t i = 0; i < outputs.size(); ++i) named.push_back(options_.outputs[i].name, std::move(outputs[i]));
+    return named;
+}
+
+void DeploymentEngine::submit(std::vector<Tensor> inputs, RunOptions options, std::function<void(RunResult)> done) {
+    std::vector<Tensor> probe(options_.outputs.size());
+    check(inputs, probe);
+    auto task = std::make_shared<Task>(Task{std::move(inputs), std::move(options), std::move(done)});
+    if (task->options.timeout) {
+        // Time in the queue counts: the task carries its deadline.
+        const Clock::time_point deadline = Clock::now() + *task->options.timeout;
+        post(
+            [this, task, deadline] {
+                task->options.timeout = std::max<std::chrono::nanoseconds>(deadline - Clock::now(), std::chrono::nanoseconds{0});
+                RunResult result;
+                try {
+                    std::vector<Tensor> outputs(options_.outputs.size());
+                    run_admitted(task->inputs, outputs, task->options, 1);
+                    result.outputs = name_outputs(std::move(outputs));
+                } catch (...) {
+                    result.error = std::make_exception_ptr(current_error());
+                }
+                task->done(std::move(result));
+            },
+            true);
+        return;
+    }
+    post(
+        [this, task] {
+            RunResult result;
+            try {
+                std::vector<Tensor> outputs(options_.outputs.size());
+                run_admitted(task->inputs, outputs, task->options, 1);
+                result.outputs = name_outputs(std::move(outputs));
+            } catch (...) {
+                result.error = std::make_exception_ptr(current_error());
+            }
+            task->done(std::move(result));
+        },
+        true);
+}
+
+void DeploymentEngine::post(std::function<void()> work, bool bounded) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopped_) throw stopped_error(options_.name);
+    }
+    const std::size_t worker_limit = static_cast<std::size_t>(active()->slot_limit());
+    {
+        const std::lock_guard lock(work_->mutex);
+        if (bounded && work_->items.size() >= static_cast<std::size_t>(options_.max_queue)) {
+            rejected_.fetch_add(1, std::memory_order_relaxed);
+            throw Error(ErrorCode::resource_exhausted, ErrorCategory::runtime, "the queue of '" + options_.name + "' is full",
+                        {.expected = "at most " + std::to_string(options_.max_queue) + " waiting",
+                         .found = {},
+                         .advice = "wait for results before sending more"});
+        }
+        work_->items.push_back(std::move(work));
+        if (workers_.size() < worker_limit) {
+            workers_.emplace_back([queue = work_](const std::stop_token& stop) {
+                for (;;) {
+                    std::function<void()> item;
+                    {
+                        std::unique_lock queue_lock(queue->mutex);
+                        if (!queue->ready.wait(queue_lock, stop, [&] { return !queue->items.empty(); })) return;
+                        item = std::move(queue->items.front());
+                        queue->items.pop_front();
+                    }
+                    item();
+                }
+            });
+        }
+    }
+    work_->ready.notify_one();
+}
+
+void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options) {
+    const std::size_t count = items.size();
+    std::vector<std::vector<Tensor>> inputs(count, std::vector<Tensor>(options_.inputs.size()));
+    std::vector<Tensor> outputs(options_.outputs.size());
+    for (std::size_t i = 0; i < count; ++i) {
+        arrange(items[i], inputs[i]);
+        check(inputs[i], outputs);
+    }
+    // Elements merge if they differ in nothing but their first dimension.
+    const auto mergeable = [&](const Tensor& a, const Tensor& b) {
+        return !a.empty() && a.type() != ElementType::string && bit_width(a.type()) % 8 == 0 && !a.shape().empty() && a.type() == b.type() &&
+               a.shape().size() == b.shape().size() && std::equal(a.shape().begin() + 1, a.shape().end(), b.shape().begin() + 1);
+    };
+    std::vector<std::int64_t> rows(count, 1);
+    bool merge = count > 1 && options_.batchable && !options_.inputs.empty();
+    for (std::size_t i = 0; i < count && merge; ++i) {
+        for (std::size_t k = 0; k < options_.inputs.size() && merge; ++k) {
+            merge = mergeable(inputs[0][k], inputs[i][k]) && inputs[i][k].shape()[0] == inputs[i][0].shape()[0];
+        }
+        if (merge) rows[i] = inputs[i][0].shape()[0];
+    }
+    std::int64_t total = 0;
+    for (const std::int64_t n : rows) total += n;
+    if (merge) {
+        std::vector<Tensor> merged;
+        for (std::size_t k = 0; k < options_.inputs.size(); ++k) {
+            Shape shape = inputs[0][k].shape();
+            shape[0] = total;
+            Tensor tensor(inputs[0][k].type(), std::move(shape));
+            auto* out = static_cast<std::byte*>(tensor.data());
+            for (std::size_t i = 0; i < count; ++i) {
+                std::memcpy(out, inputs[i][k].data(), inputs[i][k].size_bytes());
+                out += inputs[i][k].size_bytes();
+            }
+            merged.push_back(std::move(tensor));
+        }
+        run_admitted(merged, outputs, options, static_cast<int>(count));
+        const bool splits = std::ranges::all_of(outputs, [&](const Tensor& t) { return !t.shape().empty() && t.shape()[0] == total && total > 0; });
+        if (splits) {
+            std::vector<std::size_t> offsets(outputs.size(), 0);
+            for (std::size_t i = 0; i < count; ++i) {
+                for (std::size_t k = 0; k < outputs.size(); ++k) {
+                    Shape shape = outputs[k].shape();
+                    shape[0] = rows[i];
+                    const std::size_t bytes = ai_vmm::size_bytes(outputs[k].type(), shape);
+                    // A view: the merged output lives as long as any of its parts.
+                    auto keep_alive = std::make_shared<Tensor>(outputs[k]);
+                    void* data = static_cast<std::byte*>(keep_alive->data()) + offsets[k];
+                    results[i].push_back(options_.outputs[k].name, Tensor::borrow(outputs[k].type(), std::move(shape), data, keep_alive));
+                    offsets[k] += bytes;
+                }
+            }
+            return;
+        }
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        std::ranges::fill(outputs, Tensor{});
+        run_admitted(inputs[i], outputs, options, 1);
+        results[i] = name_outputs(outputs);
+    }
+}
+
+std::vector<TensorMap> DeploymentEngine::run_batch(std::span<const TensorMap> batch, const RunOptions& options) {
+    std::vector<TensorMap> results(batch.size());
+    if (batch.empty()) return results;
+    const std::shared_ptr<Stage> stage = active();
+    const auto group = static_cast<std::size_t>(std::max(stage->key().batch, 1));
+    const std::size_t groups = (batch.size() + group - 1) / group;
+    const std::size_t helpers = std::min(groups, static_cast<std::size_t>(stage->slot_limit())) - 1;  // besides this thread
+
+    // Shared with helpers that may only get to run when all is done; those find nothing left and touch nothing else.
+    struct State {
+        std::atomic<std::size_t> next{0};
+        std::mutex mutex;
+        std::condition_variable all_done;
+        std::size_t done = 0;
+        std::size_t error_group;
+        std::exception_ptr error;
+    };
+    const auto state = std::make_shared<State>();
+    state->error_group = groups;
+    const auto drain = [this, state, batch, options, group, groups, results_span = std::span(results)] {
+        for (std::size_t g = state->next.fetch_add(1); g < groups; g = state->next.fetch_add(1)) {
+            const std::size_t begin = g * group;
+            const std::size_t count = std::min(group, batch.size() - begin);
+            std::exception_ptr error;
+            try {
+                run_group(batch.subspan(begin, count), results_span.subspan(begin, count), options);
+            } catch (...) {
+                error = std::make_exception_ptr(current_error());
+            }
+            const std::lock_guard lock(state->mutex);
+            if (error && g < state->error_group) {
+                state->error_group = g;
+                state->error = error;
+            }
+            if (++state->done == groups) state->all_done.notify_all();
+        }
+    };
+    try {
+        for (std::size_t i = 0; i < helpers; ++i) post(drain, false);
+    } catch (const Error&) {  // stopped meanwhile: the groups report it themselves
+    }
+    drain();
+    std::unique_lock lock(state->mutex);
+    state->all_done.wait(lock, [&] { return state->done == groups; });
+    if (state->error) std::rethrow_exception(state->error);
+    return results;
+}
+
+void DeploymentEngine::stop() {
+    {
+        std::unique_lock lock(mutex_);
+        stopped_ = true;
+        slot_freed_.notify_all();
+        idle_.wait(lock, [this] { return running_ == 0; });
+    }
+    // Queued work still runs: it finds the deployment stopped and reports that to its owner.
+    for (;;) {
+        std::function<void()> item;
+        {
+            const std::lock_guard lock(work_->mutex);
+            if (work_->items.empty()) break;
+            item = std::move(work_->items.front());
+            work_->items.pop_front();
+        }
+        item();
+    }
+    std::vector<std::jthread> workers;
+    {
+        const std::lock_guard lock(work_->mutex);
+        workers.swap(workers_);
+    }
+    for (std::jthread& worker : workers) {
+        if (worker.get_id() == std::this_thread::get_id()) {
+            worker.request_stop();
+            worker.detach();
+        }
+    }
+}
+
+void DeploymentEngine::note(std::string event) {
+    base::log_warning("deployment '" + options_.name + "': " + event);
+    const std::lock_guard lock(mutex_);
+    if (events_.size() >= kMaxEvents) events_.erase(events_.begin());
+    events_.push_back(std::move(event));
+}
+
+std::shared_ptr<Stage> DeploymentEngine::active() const {
+    const std::lock_guard lock(mutex_);
+    return active_;
+}
+
+DeploymentMetrics DeploymentEngine::metrics() const {
+    DeploymentMetrics metrics;
+    metrics.name = options_.name;
+    metrics.executions = executions_.load(std::memory_order_relaxed);
+    metrics.failures = failures_.load(std::memory_order_relaxed);
+    metrics.cancelled = cancelled_.load(std::memory_order_relaxed);
+    metrics.rejected = rejected_.load(std::memory_order_relaxed);
+    metrics.fallbacks = fallbacks_.load(std::memory_order_relaxed);
+    metrics.latency_mean_ms = latency_.mean_ms();
+    metrics.latency_p50_ms = latency_.quantile_ms(0.50);
+    metrics.latency_p90_ms = latency_.quantile_ms(0.90);
+    metrics.latency_p99_ms = latency_.quantile_ms(0.99);
+    metrics.predicted_latency_ms = options_.promised_latency_ms;
+    const std::lock_guard lock(mutex_);
+    metrics.queue_depth = static_cast<std::uint64_t>(waiting_);
+    metrics.active_candidate = active_->key().id();
+    metrics.events = events_;
+    return metrics;
+}
+
+}  // namespace ai_vmm::runtime

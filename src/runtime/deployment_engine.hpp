@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ai_vmm/vmm.hpp"
+#include "planning/planner.hpp"
+#include "runtime/latency_histogram.hpp"
+#include "runtime/stage.hpp"
+
+namespace ai_vmm::runtime {
+
+/// Runs a plan: hands callers the slots of the active stage, bounds the queue, keeps time-outs, falls back to the next candidate.
+///
+/// Threads: run() works on the caller's thread. submit() and run_batch() use worker threads, started by their first use.
+/// Locks: `mutex_` guards the active stage, the queue and the counters that waiting depends on; it is never held while an engine runs.
+/// Shutdown: stop() refuses new callers, wakes waiting ones with failed_precondition, and returns when running ones have ended.
+///
+/// Fallback: an execution that fails in the engine (not: bad input, cancelled) is repeated on the next candidate. If that succeeds the caller gets
+/// its outputs; after `kFailuresToDemote` such failures in a row (or at once if the device is unavailable) the next candidate becomes the active one.
+/// If every candidate fails on the same input the first error is the caller's and nothing changes: the input is to blame.
+class DeploymentEngine {
+public:
+    struct Options {
+        std::string name;
+        std::vector<TensorInfo> inputs;
+        std::vector<TensorInfo> outputs;
+        std::vector<planning::CandidateKey> fallbacks;
+        double promised_latency_ms = 0;
+        bool batchable = false;
+        int max_queue = 1024;
+    };
+
+    DeploymentEngine(Options options, std::shared_ptr<Stage> active, std::shared_ptr<StageFactory> factory);
+    ~DeploymentEngine();
+
+    [[nodiscard]] const std::vector<TensorInfo>& inputs() const noexcept { return options_.inputs; }
+    [[nodiscard]] const std::vector<TensorInfo>& outputs() const noexcept { return options_.outputs; }
+
+    /// Orders named tensors as the model's inputs. @throws Error(invalid_argument) unknown, missing or repeated names.
+    void arrange(const TensorMap& named, std::span<Tensor> ordered) const;
+
+    /// See Deployment::execute_into().
+    void run(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options);
+    /// See Deployment::execute_async(). `done` runs on a worker thread.
+    void submit(std::vector<Tensor> inputs, RunOptions options, std::function<void(RunResult)> done);
+    /// See Deployment::execute_batch().
+    [[nodiscard]] std::vector<TensorMap> run_batch(std::span<const TensorMap> batch, const RunOptions& options);
+
+    void stop();
+    [[nodiscard]] DeploymentMetrics metrics() const;
+    [[nodiscard]] std::shared_ptr<Stage> active() const;
+
+    static constexpr int kFailuresToDemote = 3;
+
+private:
+    using Clock = std::chrono::steady_clock;
+    struct Lease;
+    struct Task {
+        std::vector<Tensor> inputs;
+        RunOptions options;
+        std::function<void(RunResult)> done;
+    };
+
+    void check(std::span<const Tensor> inputs, std::span<Tensor> outputs) const;
+    [[nodiscard]] Lease acquire(const RunOptions& options, Clock::time_point deadline);
+    void run_on(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
+                Clock::time_point deadline);
+    void run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options, int items);
+    bool run_fallbacks(const Stage& failed, const Error& error, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
+                       Clock::time_point deadline);
+    [[nodiscard]] std::shared_ptr<Stage> fallback_after(const planning::CandidateKey& key);
+    void run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options);
+    [[nodiscard]] TensorMap name_outputs(std::vector<Tensor> outputs) const;
+    void post(std::function<void()> work, bool bounded);
+    void note(std::string event);
+
+    const Options options_;
+    const std::shared_ptr<StageFactory> factory_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable_any slot_freed_;
+    std::condition_variable_any idle_;
+    std::shared_ptr<Stage> active_;
+    int running_ = 0;
+    int waiting_ = 0;
+    bool stopped_ = false;
+    std::atomic<int> consecutive_failures_{0};
+    std::vector<std::string> events_;
+
+    std::mutex fallback_mutex_;  // guards the stages made for fallbacks; held while one compiles
+    std::vector<std::shared_ptr<Stage>> fallback_stages_;
+
+    /// Outlives the engine if a callback destroys it: the worker that runs it still looks at its queue.
+    struct WorkQueue {
+        std::mutex mutex;
+        std::condition_variable_any ready;
+        std::deque<std::function<void()>> items;
+    };
+    const std::shared_ptr<WorkQueue> work_ = std::make_shared<WorkQueue>();
+    std::vector<std::jthread> workers_;  // guarded by work_->mutex
+
+    LatencyHistogram latency_;
+    std::atomic<std::uint64_t> executions_{0};
+    std::atomic<std::uint64_t> failures_{0};
+    std::atomic<std::uint64_t> cancelled_{0};
+    std::atomic<std::uint64_t> rejected_{0};
+    std::atomic<std::uint64_t> fallbacks_{0};
+};
+
+}  // namespace ai_vmm::runtime

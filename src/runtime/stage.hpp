@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ai_vmm/backend/backend.hpp"
+#include "planning/planner.hpp"
+
+namespace ai_vmm::runtime {
+
+/// A compiled candidate and its execution slots. Slots are made on demand, at most `slot_limit`. Thread-safe.
+class Stage {
+public:
+    /// A slot: used by one caller at a time.
+    struct Slot {
+        std::unique_ptr<backend::Request> request;
+        std::vector<Tensor> inputs;  ///< scratch of a merged batch
+        std::vector<Tensor> outputs;
+    };
+
+    Stage(planning::CandidateKey key, std::shared_ptr<backend::Executable> executable, int slot_limit, bool imported = false);
+
+    [[nodiscard]] const planning::CandidateKey& key() const noexcept { return key_; }
+    [[nodiscard]] backend::Executable& executable() const noexcept { return *executable_; }
+    [[nodiscard]] bool imported() const noexcept { return imported_; }
+    [[nodiscard]] int slot_limit() const noexcept { return slot_limit_; }
+
+    /// A free or new slot; nullptr if all are taken.
+    [[nodiscard]] Slot* try_take();
+    void put_back(Slot* slot) noexcept;
+
+private:
+    const planning::CandidateKey key_;
+    const std::shared_ptr<backend::Executable> executable_;
+    const int slot_limit_;
+    const bool imported_;
+    std::mutex mutex_;  // guards the vectors
+    std::vector<std::unique_ptr<Slot>> slots_;
+    std::vector<Slot*> free_;
+};
+
+/// Compiles or imports candidates of one model. Thread-safe.
+class StageFactory {
+public:
+    virtual ~StageFactory() = default;
+    /// @throws Error as backend::Backend::compile().
+    [[nodiscard]] virtual std::shared_ptr<Stage> make(const planning::CandidateKey& key) = 0;
+};
+
+}  // namespace ai_vmm::runtime

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/tuner.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <ctime>
+#include <thread>
+#include <utility>
+
+namespace ai_vmm::runtime {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using planning::CandidateKey;
+using planning::Outcome;
+
+double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+double process_cpu_ms() {
+    timespec time{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
+}
+
+double quantile(std::vector<double> values, double q) {
+    if (values.empty()) return 0;
+    const auto at = static_cast<std::ptrdiff_t>(q * static_cast<double>(values.size() - 1) + 0.5);
+    std::nth_element(values.begin(), values.begin() + at, values.end());
+    return values[static_cast<std::size_t>(at)];
+}
+
+/// What went wrong, for an outcome.
+std::string current_reason() {
+    try {
+        throw;
+    } catch (const Error& error) {
+        return error.message();
+    } catch (const std::exception& error) {
+        return error.what();
+    }
+}
+
+/// Repeats `inputs` along the first dimension.
+std::vector<Tensor> repeat_batch(const std::vector<Tensor>& inputs, int batch) {
+    if (batch == 1) return inputs;
+    std::vector<Tensor> repeated;
+    for (const Tensor& input : inputs) {
+        Shape shape = input.shape();
+        shape[0] *= batch;
+        Tensor tensor(input.type(), std::move(shape));
+        for (int i = 0; i < batch; ++i) {
+            std::memcpy(static_cast<std::byte*>(tensor.data()) + static_cast<std::size_t>(i) * input.size_bytes(), input.data(), input.size_bytes());
+        }
+        repeated.push_back(std::move(tensor));
+    }
+    return repeated;
+}
+
+/// The first of `batch` equal parts of each output.
+std::vector<Tensor> first_of_batch(std::vector<Tensor> outputs, int batch) {
+    if (batch == 1) return outputs;
+    for (Tensor& output : outputs) {
+        Shape shape = output.shape();
+        if (shape.empty() || shape[0] % batch != 0) continue;
+        shape[0] /= batch;
+        auto whole = std::make_shared<Tensor>(output);
+        void* data = whole->data();
+        output = Tensor::borrow(whole->type(), std::move(shape), data, whole);
+    }
+    return outputs;
+}
+
+std::vector<Tensor> run_once(Stage& stage, const std::vector<Tensor>& inputs, std::size_t output_count) {
+    Stage::Slot* slot = stage.try_take();
+    std::vector<Tensor> outputs(output_count);
+    try {
+        slot->request->run(inputs, outputs);
+    } catch (...) {
+        stage.put_back(slot);
+        throw;
+    }
+    stage.put_back(slot);
+    return outputs;
+}
+
+/// A candidate being measured.
+struct Contender {
+    Outcome outcome;
+    std::shared_ptr<Stage> stage;
+    std::vector<Tensor> inputs;
+    std::vector<double> latencies_ms;
+    std::vector<double> rates_per_s;
+    double cpu_ms = 0;
+    std::size_t items = 0;
+    bool alive = true;
+
+    [[nodiscard]] double median_ms() const { return quantile(latencies_ms, 0.5); }
+    [[nodiscard]] double median_rate() const { return quantile(rates_per_s, 0.5); }
+};
+
+/// Runs for about `span`: once with one slot for latency, or with every stream at once for throughput.
+void burst(Contender& contender, std::size_t output_count, std::chrono::milliseconds span, bool all_streams) {
+    const int streams = all_streams ? contender.stage->slot_limit() : 1;
+    const auto batch = static_cast<std::size_t>(contender.outcome.key.batch);
+    std::vector<std::vector<double>> times(static_cast<std::size_t>(streams));
+    std::vector<Stage::Slot*> slots;
+    for (int s = 0; s < streams; ++s) slots.push_back(contender.stage->try_take());
+    std::atomic<bool> failed{false};
+    std::string reason;
+    const double cpu_start = process_cpu_ms();
+    const Clock::time_point start = Clock::now();
+    const auto loop = [&](std::size_t s) {
+        try {
+            std::vector<Tensor> outputs(output_count);
+            do {
+                const Clock::time_point t0 = Clock::now();
+                slots[s]->request->run(contender.inputs, outputs);
+                times[s].push_back(ms_since(t0));
+            } while (Clock::now() - start < span || times[s].size() < 3);
+        } catch (...) {
+            if (!failed.exchange(true)) reason = current_reason();
+        }
+    };
+    {
+        std::vector<std::jthread> threads;
+        for (int s = 1; s < streams; ++s) threads.emplace_back(loop, static_cast<std::size_t>(s));
+        loop(0);
+    }
+    const double elapsed_ms = ms_since(start);
+    contender.cpu_ms += process_cpu_ms() - cpu_start;
+    for (Stage::Slot* slot : slots) contender.stage->put_back(slot);
+    std::size_t items = 0;
+    for (const std::vector<double>& stream : times) {
+        items += stream.size() * batch;
+        contender.latencies_ms.insert(contender.latencies_ms.end(), stream.begin(), stream.end());
+    }
+    contender.items += items;
+    contender.rates_per_s.push_back(static_cast<double>(items) / elapsed_ms * 1e3);
+    if (failed) {
+        contender.alive = false;
+        contender.outcome.compiled = false;
+        contender.outcome.failure = "it failed while it was measured: " + reason;
+    }
+}
+
+void compile_into(Outcome& outcome, std::shared_ptr<Stage>& stage, StageFactory& factory) {
+    if (stage) {
+        outcome.compiled = true;
+    } else {
+        const Clock::time_point start = Clock::now();
+        try {
+            stage = factory.make(outcome.key);
+            outcome.compiled = true;
+        } catch (...) {
+            outcome.failure = current_reason();
+        }
+        outcome.compile_ms = ms_since(start);
+    }
+    if (stage) outcome.memory_bytes = stage->executable().memory_bytes();
+}
+
+/// Outputs of every calibration set; an empty vector for a set that the engine refuses.
+std::vector<std::vector<Tensor>> run_sets(Stage& stage, const TuneRequest& request, std::string& failure) {
+    std::vector<std::vector<Tensor>> results;
+    for (const std::vector<Tensor>& set : request.calibration) {
+        try {
+            results.push_back(run_once(stage, set, request.outputs->size()));
+        } catch (...) {
+            failure = current_reason();
+            results.emplace_back();
+        }
+    }
+    return results;
+}
+
+struct ReferenceRun {
+    CandidateKey key;
+    std::vector<std::vector<Tensor>> outputs;
+};
+
+bool any_output(const std::vector<std::vector<Tensor>>& sets, std::size_t output_count) {
+    return output_count == 0 || std::ranges::any_of(sets, [](const std::vector<Tensor>& set) { return !set.empty(); });
+}
+
+/// The sets on which two runs differ, with the first reason.
+std::string first_difference(const TuneRequest& request, const std::vector<std::vector<Tensor>>& a, const std::vector<std::vector<Tensor>>& b,
+                             std::optional<std::size_t>& at) {
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        if (a[i].empty() || b[i].empty()) continue;
+        const optimization::Agreement agreement = optimization::compare(*request.outputs, a[i], b[i], request.tolerance);
+        if (!agreement.agrees) {
+            at = i;
+            return agreement.reason;
+        }
+    }
+    return {};
+}
+
+/// Fills in `from` where `into` has no outputs for a set.
+void complete(std::vector<std::vector<Tensor>>& into, const std::vector<std::vector<Tensor>>& from) {
+    for (std::size_t i = 0; i < into.size(); ++i) {
+        if (into[i].empty()) into[i] = from[i];
+    }
+}
+
+void settle_reference(TuneResult& result, const TuneRequest& request, std::vector<ReferenceRun>& runs) {
+    if (runs.empty()) {
+        result.reference.assign(request.calibration.size(), {});
+        result.reference_note = "no engine could run the calibration inputs; outputs are not compared";
+        return;
+    }
+    if (runs.size() == 1) {
+        result.reference = std::move(runs[0].outputs);
+        result.reference_note = runs[0].key.engine + " at f32; no second engine runs this model";
+        return;
+    }
+    std::optional<std::size_t> at;
+    const std::string difference = first_difference(request, runs[0].outputs, runs[1].outputs, at);
+    if (!at) {
+        result.reference = std::move(runs[0].outputs);
+        complete(result.reference, runs[1].outputs);
+        result.reference_note = runs[0].key.engine + " and " + runs[1].key.engine + " agree at f32";
+        return;
+    }
+    // They differ: a model that is random differs from itself, too.
+    const auto stage = result.stages.find(runs[0].key);
+    if (stage != result.stages.end() && stage->second) {
+        std::string ignored;
+        const std::vector<std::vector<Tensor>> again = run_sets(*stage->second, request, ignored);
+        std::optional<std::size_t> self_at;
+        const std::string self_difference = first_difference(request, runs[0].outputs, again, self_at);
+        if (self_at) {
+            result.reference.assign(request.calibration.size(), {});
+            result.reference_note = "the model is not deterministic (" + self_difference + "); outputs are not compared";
+            return;
+        }
+    }
+    if (request.oracle) {
+        if (const auto truth = request.oracle(request.calibration[*at])) {
+            for (ReferenceRun& run : runs) {
+                if (run.outputs[*at].empty()) continue;
+                if (optimization::compare(*request.outputs, run.outputs[*at], *truth, request.tolerance).agrees) {
+                    result.reference_note =
+                        run.key.engine + " at f32; the engines differ (" + difference + ") and the reference evaluator agrees with it";
+                    result.reference = std::move(run.outputs);
+                    return;
+                }
+            }
+        }
+    }
+    result.reference_note = runs[0].key.engine + " at f32; the engines differ (" + difference + "), the format's own runtime is believed";
+    result.reference = std::move(runs[0].outputs);
+}
+
+void judge(Outcome& outcome, const std::vector<std::vector<Tensor>>& outputs, const TuneRequest& request,
+           const std::vector<std::vector<Tensor>>& reference) {
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        if (reference[i].empty()) continue;
+        if (outputs[i].empty()) {
+            if (request.outputs->empty()) continue;
+            outcome.agrees = false;
+            outcome.disagreement = "it refuses inputs that the reference runs";
+            return;
+        }
+        const optimization::Agreement agreement = optimization::compare(*request.outputs, outputs[i], reference[i], request.tolerance);
+        outcome.relative_error = std::max(outcome.relative_error, agreement.relative_error);
+        if (!agreement.agrees) {
+            outcome.agrees = false;
+            outcome.disagreement = agreement.reason;
+            return;
+        }
+    }
+}
+
+}  // namespace
+
+planning::Outcome verify(const CandidateKey& key, std::shared_ptr<Stage>& stage, const TuneRequest& request,
+                         const std::vector<std::vector<Tensor>>& reference, StageFactory& factory) {
+    Outcome outcome;
+    outcome.key = key;
+    compile_into(outcome, stage, factory);
+    if (!stage) return outcome;
+    std::vector<std::vector<Tensor>> outputs;
+    std::string failure;
+    for (const std::vector<Tensor>& set : request.calibration) {
+        try {
+            outputs.push_back(first_of_batch(run_once(*stage, repeat_batch(set, key.batch), request.outputs->size()), key.batch));
+        } catch (...) {
+            failure = current_reason();
+            outputs.emplace_back();
+        }
+    }
+    if (!failure.empty() && any_output(reference, request.outputs->size()) && !any_output(outputs, request.outputs->size())) {
+        outcome.compiled = false;
+        outcome.failure = failure;
+        return outcome;
+    }
+    judge(outcome, outputs, request, reference);
+    return outcome;
+}
+
+TuneResult tune(const TuneRequest& request, StageFactory& factory) {
+    TuneResult result;
+    const Clock::time_point start = Clock::now();
+    const Clock::time_point end = start + request.budget;
+    const auto check_stop = [&] {
+        if (request.stop.stop_requested()) throw Error(ErrorCode::cancelled, ErrorCategory::compilation, "planning was cancelled");
+    };
+    const auto progress = [&](double fraction) {
+        if (request.progress) request.progress("tune", fraction);
+    };
+
+    std::vector<Contender> contenders;
+    const auto find = [&](const CandidateKey& key) {
+        return std::ranges::find_if(contenders, [&](const Contender& c) { return c.outcome.key == key; });
+    };
+
+    // The reference engines first: every other outcome is judged by them.
+    std::vector<ReferenceRun> runs;
+    std::map<CandidateKey, std::vector<std::vector<Tensor>>> outputs_of;
+    for (const CandidateKey& key : request.reference_keys) {
+        check_stop();
+        Contender contender;
+        contender.outcome.key = key;
+        compile_into(contender.outcome, contender.stage, factory);
+        if (contender.stage) {
+            std::string failure;
+            std::vector<std::vector<Tensor>> outputs = run_sets(*contender.stage, request, failure);
+            if (any_output(outputs, request.outputs->size())) {
+                outputs_of[key] = outputs;
+                runs.push_back({key, std::move(outputs)});
+            } else {
+                contender.outcome.failure = failure;  // kept as compiled: the inputs may be unsuited
+            }
+            result.stages[key] = contender.stage;
+        }
+        contenders.push_back(std::move(contender));
+    }
+    settle_reference(result, request, runs);
+    const bool comparable = any_output(result.reference, request.outputs->size());
+    for (Contender& contender : contenders) {
+        if (!contender.stage) continue;
+        if (!contender.outcome.failure.empty()) {
+            if (comparable) {
+                contender.outcome.compiled = false;
+            } else {
+                contender.outcome.failure.clear();
+            }
+            contender.alive = false;
+            continue;
+        }
+        if (const auto outputs = outputs_of.find(contender.outcome.key); outputs != outputs_of.end()) {
+            judge(contender.outcome, outputs->second, request, result.reference);
+        }
+    }
+    outputs_of.clear();
+
+    // The rest of the short list, as far as time allows: compiling may take half of it.
+    const Clock::time_point compile_end = start + request.budget / 2;
+    double slowest_compile_ms = 0;
+    for (const Contender& contender : contenders) slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
+    std::size_t listed = 0;
+    for (const planning::Candidate& candidate : request.candidates) listed += candidate.to_measure ? 1 : 0;
+    std::size_t seen = 0;
+    for (const planning::Candidate& candidate : request.candidates) {
+        if (!candidate.to_measure) continue;
+        progress(0.5 * static_cast<double>(++seen) / static_cast<double>(listed));
+        if (find(candidate.key) != contenders.end()) continue;
+        check_stop();
+        const bool late = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(slowest_compile_ms * 1e3)) > compile_end;
+        if (late || request.budget.count() == 0) continue;
+        Contender contender;
+        contender.outcome = verify(candidate.key, contender.stage, request, result.reference, factory);
+        slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
+        if (contender.stage && contender.outcome.compiled) result.stages[candidate.key] = contender.stage;
+        contenders.push_back(std::move(contender));
+    }
+
+    // Interleaved rounds; who is far behind drops out.
+    const auto set = std::ranges::find_if(result.reference, [](const std::vector<Tensor>& outputs) { return !outputs.empty(); });
+    if (set != result.reference.end() && request.budget.count() > 0) {
+        const std::vector<Tensor>& inputs = request.calibration[static_cast<std::size_t>(set - result.reference.begin())];
+        std::size_t measured = 0;
+        for (Contender& contender : contenders) {
+            const bool wanted =
+                std::ranges::any_of(request.candidates, [&](const planning::Candidate& c) { return c.key == contender.outcome.key && !c.rejected; });
+            contender.alive = contender.alive && wanted && contender.stage && contender.outcome.compiled && contender.outcome.agrees;
+            if (!contender.alive) continue;
+            contender.inputs = repeat_batch(inputs, contender.outcome.key.batch);
+            ++measured;
+        }
+        constexpr int kRounds = 8;
+        for (int round = 0; round < kRounds && measured > 0; ++round) {
+            const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
+            if (round > 0 && left.count() <= 0) break;
+            const auto alive = static_cast<std::int64_t>(std::ranges::count_if(contenders, [](const Contender& c) { return c.alive; }));
+            if (alive == 0) break;
+            const auto span = std::clamp<std::int64_t>(left.count() / (alive * (kRounds - round)), 2, 60);
+            for (Contender& contender : contenders) {
+                if (!contender.alive) continue;
+                check_stop();
+                burst(contender, request.outputs->size(), std::chrono::milliseconds(span), request.throughput);
+            }
+            progress(0.5 + 0.5 * (round + 1) / kRounds);
+            double best_ms = 1e300;
+            double best_rate = 0;
+            for (const Contender& contender : contenders) {
+                if (contender.latencies_ms.empty() || !contender.outcome.compiled) continue;
+                best_ms = std::min(best_ms, contender.median_ms());
+                best_rate = std::max(best_rate, contender.median_rate());
+            }
+            const double slack = round == 0 ? 1.5 : 1.15;
+            for (Contender& contender : contenders) {
+                if (!contender.alive) continue;
+                contender.alive = request.throughput ? contender.median_rate() * slack >= best_rate : contender.median_ms() <= best_ms * slack;
+            }
+        }
+    }
+    for (Contender& contender : contenders) {
+        if (!contender.latencies_ms.empty() && contender.outcome.compiled) {
+            contender.outcome.latency_ms = contender.median_ms();
+            contender.outcome.latency_p90_ms = quantile(contender.latencies_ms, 0.9);
+            contender.outcome.throughput_per_s = contender.median_rate();
+            contender.outcome.cpu_ms_per_item = contender.cpu_ms / static_cast<double>(std::max<std::size_t>(contender.items, 1));
+        }
+        result.outcomes.push_back(std::move(contender.outcome));
+    }
+    progress(1.0);
+    return result;
+}
+
+}  // namespace ai_vmm::runtime
