@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend.hpp"
+
+#include <filesystem>
+#include <system_error>
+
+#include "devices.hpp"
+#include "executable.hpp"
+#include "library.hpp"
+#include "types.hpp"
+
+namespace ai_vmm::ort {
+namespace {
+
+backend::Support refused(std::string reason) { return {.supported = false, .reason = std::move(reason), .unsupported_nodes = {}}; }
+
+backend::Support supports_ports(const backend::Model& model) {
+    for (const auto* list : {&model.inputs, &model.outputs}) {
+        for (const TensorInfo& info : *list) {
+            if (to_ort(info.type)) continue;
+            return refused("'" + info.name + "' is of type " + std::string(to_string(info.type)) + ", which ONNX Runtime does not have");
+        }
+    }
+    return {.supported = true, .reason = {}, .unsupported_nodes = {}};
+}
+
+void require(const backend::Support& support) {
+    if (!support.supported) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, support.reason);
+}
+
+Binding file_names(const backend::Model& model) {
+    Binding binding;
+    for (const TensorInfo& info : model.inputs) binding.input_names.push_back(info.name);
+    for (const TensorInfo& info : model.outputs) binding.output_names.push_back(info.name);
+    return binding;
+}
+
+// Loads the file again for an export, but not if it was changed since.
+Reload reload_onnx(const backend::Model& model) {
+    if (model.bytes) return [model] { return load_onnx(model); };
+    std::error_code error;
+    const auto written = std::filesystem::last_write_time(model.path, error);
+    return [model, written] {
+        std::error_code failure;
+        if (std::filesystem::last_write_time(model.path, failure) != written || failure) {
+            throw Error(ErrorCode::aborted, ErrorCategory::input, "'" + model.path.string() + "' was changed since it was compiled");
+        }
+        return load_onnx(model);
+    };
+}
+
+}  // namespace
+
+OrtBackend::OrtBackend() { (void)Library::get(); }
+
+std::string OrtBackend::engine_version() const { return Library::get().version; }
+
+std::vector<DeviceInfo> OrtBackend::enumerate() { return enumerate_devices(); }
+
+backend::Support OrtBackend::supports(const backend::Model& model, const backend::CompileConfig& config) {
+    if (backend::Support precision = supports_precision(config.device, config.precision); !precision.supported) return precision;
+    if (backend::Support ports = supports_ports(model); !ports.supported) return ports;
+    if (model.format == ModelFormat::onnx) return {.supported = true, .reason = {}, .unsupported_nodes = {}};
+    return refused("ONNX Runtime reads ONNX files only");
+}
+
+std::unique_ptr<backend::Executable> OrtBackend::compile(const backend::Model& model, const backend::CompileConfig& config) {
+    require(supports(model, config));
+    const ModelBytes bytes = load_onnx(model);
+    return std::make_unique<OrtExecutable>(make_session(bytes, config), model, file_names(model), config, bytes.size_bytes(), "onnx",
+                                           reload_onnx(model));
+}
+
+std::unique_ptr<backend::Executable> OrtBackend::import_blob(std::span<const std::byte> blob, const backend::Model& model,
+                                                             const backend::CompileConfig& config) {
+    require(supports_precision(config.device, config.precision));
+    require(supports_ports(model));
+    ModelBytes bytes;
+    bytes.model = std::make_shared<const std::string>(reinterpret_cast<const char*>(blob.data()), blob.size());
+    return std::make_unique<OrtExecutable>(make_session(bytes, config, {.prepared = true, .save_prepared = {}}), model, file_names(model), config,
+                                           blob.size(), "import", Reload{});
+}
+
+}  // namespace ai_vmm::ort
