@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The backend `openvino`: CPU, GPU and NPU through one ov::Core.
+#include <algorithm>
+#include <istream>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <streambuf>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ai_vmm/backend/backend.hpp"
+#include "convert.hpp"
+#include "declared_types.hpp"
+#include "devices.hpp"
+#include "executable.hpp"
+#include "openvino/core/version.hpp"
+#include "openvino/runtime/core.hpp"
+#include "openvino/runtime/properties.hpp"
+
+namespace ai_vmm::openvino {
+namespace {
+
+using backend::CompileConfig;
+using backend::Model;
+using backend::Support;
+
+/// Reads a span of bytes; seekable, as importing a blob needs.
+class SpanBuffer final : public std::streambuf {
+public:
+    explicit SpanBuffer(std::span<const std::byte> bytes) {
+        char* begin = const_cast<char*>(reinterpret_cast<const char*>(bytes.data()));
+        setg(begin, begin, begin + bytes.size());
+    }
+
+protected:
+    pos_type seekoff(off_type offset, std::ios_base::seekdir from, std::ios_base::openmode) override {
+        char* base = from == std::ios_base::beg ? eback() : from == std::ios_base::cur ? gptr() : egptr();
+        if (offset < eback() - base || offset > egptr() - base) return pos_type(off_type(-1));
+        setg(eback(), base + offset, egptr());
+        return gptr() - eback();
+    }
+    pos_type seekpos(pos_type position, std::ios_base::openmode mode) override { return seekoff(off_type(position), std::ios_base::beg, mode); }
+};
+
+}  // namespace
+
+class Backend final : public backend::Backend {
+public:
+    Backend();
+
+    [[nodiscard]] std::string_view name() const noexcept override { return "openvino"; }
+    [[nodiscard]] std::string_view version() const noexcept override { return "1.0"; }
+    [[nodiscard]] std::string engine_version() const override { return engine_version_; }
+    [[nodiscard]] std::vector<DeviceInfo> enumerate() override;
+    [[nodiscard]] Support supports(const Model& model, const CompileConfig& config) override;
+    [[nodiscard]] std::unique_ptr<backend::Executable> compile(const Model& model, const CompileConfig& config) override;
+    [[nodiscard]] std::unique_ptr<backend::Executable> import_blob(std::span<const std::byte> blob, const Model& model,
+                                                                   const CompileConfig& config) override;
+
+private:
+    /// What a device allows to be set and which precisions it runs.
+    struct DeviceFacts {
+        std::vector<std::string> settable;
+        std::vector<std::string> precisions;
+    };
+
+    /// @throws Error(unimplemented) no such device, or it doesn't run the precision.
+    const DeviceFacts& checked_device(const CompileConfig& config);
+    static ov::AnyMap engine_options(const CompileConfig& config, const DeviceFacts& facts);
+
+    ov::Core core_;
+    std::string engine_version_;
+    std::mutex mutex_;                          // guards facts_; its elements never change or move
+    std::map<std::string, DeviceFacts> facts_;  // by device name
+};
+
+Backend::Backend() try {
+    const ov::Version version = ov::get_openvino_version();
+    // "2026.4.1-22030-abc-releases/2026/4": the first part is what users know.
+    engine_version_ = version.buildNumber;
+    engine_version_.resize(std::min(engine_version_.find('-'), engine_version_.size()));
+} catch (const std::exception& error) {
+    throw Error(ErrorCode::unavailable, ErrorCategory::system, "OpenVINO can't start: " + clean_message(error.what()));
+}
+
+std::vector<DeviceInfo> Backend::enumerate() {
+    std::vector<DeviceInfo> devices;
+    for (const std::string& device : device_names(core_)) devices.push_back(describe_device(core_, device, engine_version_));
+    return devices;
+}
+
+const Backend::DeviceFacts& Backend::checked_device(const CompileConfig& config) {
+    if (config.threads < 1 || config.streams < 1) {
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive",
+                    {.expected = {}, .found = std::to_string(config.threads) + " and " + std::to_string(config.streams), .advice = {}});
+    }
+    const std::string precision(precision_type(config.precision).get_type_name());
+    const std::scoped_lock lock(mutex_);
+    auto known = facts_.find(config.device);
+    if (known == facts_.end()) {
+        // "CPU" exists; asking for the list loads the plugins of all other devices.
+        const std::vector<std::string> names = config.device == "CPU" ? std::vector<std::string>{"CPU"} : device_names(core_);
+        if (std::ranges::find(names, config.device) == names.end()) {
+            std::string list;
+            for (const std::string& device : names) list += (list.empty() ? "" : ", ") + device;
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "OpenVINO has no device '" + config.device + "' here",
+                        {.expected = list, .found = config.device, .advice = {}});
+        }
+        DeviceFacts facts{.settable = {}, .precisions = native_precisions(core_, config.device)};
+        for (const ov::PropertyName& property : core_.get_property(config.device, ov::supported_properties)) {
+            if (property.is_mutable()) facts.settable.push_back(property);
+        }
+        known = facts_.emplace(config.device, std::move(facts)).first;
+    }
+    if (std::ranges::find(known->second.precisions, precision) == known->second.precisions.end()) {
+        std::string list;
+        for (const std::string& offered : known->second.precisions) list += (list.empty() ? "" : ", ") + offered;
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "device " + config.device + " doesn't compute in " + precision,
+                    {.expected = list, .found = precision, .advice = {}});
+    }
+    return known->second;
+}
+
+ov::AnyMap Backend::engine_options(const CompileConfig& config, const DeviceFacts& facts) {
+    ov::AnyMap options;
+    const auto set = [&](const std::pair<std::string, ov::Any>& option) {
+        if (std::ranges::find(facts.settable, option.first) != facts.settable.end()) options.insert(option);
+    };
+    const ov::element::Type precision = precision_type(config.precision);
+    set(ov::hint::inference_precision(precision));
+    set(ov::hint::performance_mode(config.throughput ? ov::hint::PerformanceMode::THROUGHPUT : ov::hint::PerformanceMode::LATENCY));
+    // Nothing beside the precision may change values: activations stay unquantised, and caches have the computing type.
+    set(ov::hint::dynamic_quantization_group_size(0));
+    set(ov::hint::kv_cache_precision(precision));
+    set(ov::num_streams(ov::streams::Num(config.streams)));
+    set(ov::inference_num_threads(config.threads * config.streams));
+    // The count is decided; without this the engine halves it on processors with two threads per core.
+    set(ov::hint::enable_hyper_threading(true));
+    // Deployments share the machine: two that pin would pick the same cores.
+    set(ov::hint::enable_cpu_pinning(false));
+    if (config.throughput && !config.device.starts_with("CPU")) options.insert(ov::hint::allow_auto_batching(false));
+    return options;
+}
+
+Support Backend::supports(const Model& model, const CompileConfig& config) {
+    Support support;
+    try {
+        const DeviceFacts& facts = checked_device(config);
+        if (model.graph == nullptr) {
+            support.reason = "OpenVINO can't read the model: " + model.graph_refusal;
+            return support;
+        }
+        const auto graph = with_declared_types(model);
+        static_cast<void>(make_port_map(model));
+        const ov::SupportedOpsMap found = core_.query_model(graph, config.device, engine_options(config, facts));
+        std::string first;
+        for (const auto& node : graph->get_ordered_ops()) {
+            if (found.contains(node->get_friendly_name())) continue;
+            support.unsupported_nodes.push_back(node->get_friendly_name());
+            if (first.empty() && !node->get_output_size()) first = node->get_type_name();
+            if (first.empty()) {
+                first = std::string(node->get_type_name()) + " of " + node->get_output_element_type(0).get_type_name() +
+                        node->get_output_partial_shape(0).to_string();
+            }
+        }
+        support.supported = support.unsupported_nodes.empty();
+        if (!support.supported) support.reason = "OpenVINO's device " + config.device + " doesn't run " + first;
+    } catch (...) {
+        try {
+            rethrow_as_error(Phase::query);
+        } catch (const Error& error) {
+            support.reason = error.what();
+        }
+    }
+    return support;
+}
+
+std::unique_ptr<backend::Executable> Backend::compile(const Model& model, const CompileConfig& config) {
+    try {
+        const DeviceFacts& facts = checked_device(config);
+        if (model.graph == nullptr) {
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "OpenVINO can't read the model: " + model.graph_refusal);
+        }
+        PortMap map = make_port_map(model);
+        ov::CompiledModel compiled = core_.compile_model(with_declared_types(model), config.device, engine_options(config, facts));
+        return std::make_unique<Executable>(std::move(compiled), std::move(map), config);
+    } catch (...) {
+        rethrow_as_error(Phase::compile);
+    }
+}
+
+std::unique_ptr<backend::Executable> Backend::import_blob(std::span<const std::byte> blob, const Model& model, const CompileConfig& config) {
+    try {
+        const DeviceFacts& facts = checked_device(config);
+        PortMap map = read_port_map(blob, model);
+        SpanBuffer buffer(blob);
+        std::istream stream(&buffer);
+        ov::CompiledModel compiled = core_.import_model(stream, config.device, engine_options(config, facts));
+        return std::make_unique<Executable>(std::move(compiled), std::move(map), config);
+    } catch (...) {
+        rethrow_as_error(Phase::import_blob);
+    }
+}
+
+}  // namespace ai_vmm::openvino
+
+AI_VMM_DEFINE_BACKEND(ai_vmm::openvino::Backend)

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/// A compiled model of OpenVINO, and how a Model's inputs and outputs map to its ports.
+#pragma once
+
+#include <cstdint>
+#include <iosfwd>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ai_vmm/backend/backend.hpp"
+#include "openvino/runtime/compiled_model.hpp"
+
+namespace ai_vmm::openvino {
+
+/// Which port of the compiled model each of Model::inputs and Model::outputs is. Travels with an exported blob, because an
+/// import may have no graph to take it from.
+struct PortMap {
+    std::vector<int> inputs;   ///< -1: the reader dropped the input as unused
+    std::vector<int> outputs;  ///< never negative
+    std::int64_t constant_bytes = 0;
+
+    bool operator==(const PortMap&) const = default;
+};
+
+/// Checked mapping of `model`, which has a graph.
+/// @throws Error(invalid_argument) an index is out of range, or a graph input is fed by none.
+[[nodiscard]] PortMap make_port_map(const backend::Model& model);
+
+/// The header of an exported blob; what follows is OpenVINO's.
+void write_port_map(std::ostream& out, const PortMap& map);
+/// Reads it and drops it from `blob`.
+/// @throws Error(data_loss) `blob` doesn't start with one, or it doesn't fit `model`.
+[[nodiscard]] PortMap read_port_map(std::span<const std::byte>& blob, const backend::Model& model);
+
+class Executable final : public backend::Executable {
+public:
+    /// @throws Error(unimplemented) what the engine says it uses is not what `config` asks for.
+    Executable(ov::CompiledModel compiled, PortMap map, const backend::CompileConfig& config);
+
+    [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
+    [[nodiscard]] std::int64_t memory_bytes() const override;
+    [[nodiscard]] std::vector<std::pair<std::string, std::string>> properties() const override;
+    void export_blob(std::ostream& out) const override;
+
+private:
+    void check_config(const backend::CompileConfig& config) const;
+
+    ov::CompiledModel compiled_;
+    PortMap map_;
+};
+
+}  // namespace ai_vmm::openvino
