@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/deployer.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "base/hash.hpp"
+#include "base/log.hpp"
+#include "graph/analyser.hpp"
+#include "optimization/equivalence.hpp"
+#include "runtime/tuner.hpp"
+#include "vmm/model_json.hpp"
+#include "vmm/oracle.hpp"
+
+namespace ai_vmm {
+namespace {
+
+using Json = nlohmann::json;
+using Clock = std::chrono::steady_clock;
+using planning::CandidateKey;
+
+constexpr int kArtifactVersion = 1;
+constexpr int kCalibrationSets = 4;
+constexpr std::uint64_t kCalibrationSeed = 20240601;
+constexpr std::size_t kMaxCheckBytes = std::size_t{4} << 20;
+
+double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+/// What an engine costs besides arithmetic, microseconds; measured by bench/engine_overhead.py, corrected by the learned bias.
+struct EngineCosts {
+    double call_us;
+    double node_us;
+    double efficiency;
+};
+
+EngineCosts costs_of(const std::string& engine) {
+    if (engine == "onnxruntime") return {5, 0.4, 0.45};
+    if (engine == "openvino") return {10, 1.0, 0.5};
+    return {10, 1.0, 0.5};
+}
+
+/// Peak rates where a device was not measured, by kind.
+double default_gflops(DeviceKind kind) {
+    switch (kind) {
+        case DeviceKind::discrete_gpu: return 20000;
+        case DeviceKind::integrated_gpu: return 1500;
+        case DeviceKind::npu: return 5000;
+        case DeviceKind::cpu:
+        case DeviceKind::other: return 50;
+    }
+    return 50;
+}
+
+double default_bandwidth(DeviceKind kind) { return kind == DeviceKind::discrete_gpu ? 500 : 40; }
+
+std::string hardware_fingerprint(const Hardware& hardware) {
+    std::ostringstream text;
+    for (const BackendReport& backend : hardware.backends) {
+        if (backend.loaded) text << backend.name << ' ' << backend.version << ' ' << backend.engine_version << ';';
+    }
+    for (const DeviceInfo& device : hardware.devices) {
+        text << device.id << ' ' << device.name << ' ' << device.uuid << ' ' << device.compute_units << ' ';
+        for (const std::string& feature : device.features) text << feature << ' ';
+        for (const DeviceRoute& route : device.routes) text << route.backend << '=' << route.backend_device << ' ';
+        text << ';';
+    }
+    return base::sha256_hex(text.str());
+}
+
+/// Everything in the constraints that a plan depends on.
+std::string constraints_key(const Constraints& c, int thread_budget) {
+    Json json{{"goal", to_string(c.goal)},
+              {"preferred", c.preferred_hardware},
+              {"devices", c.devices},
+              {"engines", c.engines},
+              {"precision", to_string(c.precision)},
+              {"budget", thread_budget},
+              {"predict_only", c.tune.count() == 0}};
+    const auto put = [&](const char* name, const auto& value) {
+        if (value) json[name] = *value;
+    };
+    put("max_latency_ms", c.max_latency_ms);
+    put("min_throughput_per_s", c.min_throughput_per_s);
+    put("power_budget_watts", c.power_budget_watts);
+    put("max_memory_mb", c.max_memory_mb);
+    put("threads", c.threads);
+    put("streams", c.streams);
+    for (const Precision precision : c.forbid_precisions) json["forbid"].push_back(to_string(precision));
+    for (const auto& [name, shape] : c.input_shapes) json["shapes"].push_back({name, shape});
+    if (!c.calibration.empty()) {
+        std::vector<Tensor> tensors;
+        for (const auto& [name, tensor] : c.calibration) {
+            json["calibration_names"].push_back(name);
+            tensors.push_back(tensor);
+        }
+        json["calibration"] = base::sha256_hex(pack_tensors(tensors));
+    }
+    return json.dump();
+}
+
+/// First dimension of every input and output is a free batch.
+bool is_batchable(const std::vector<TensorInfo>& inputs, const std::vector<TensorInfo>& outputs, bool stateful) {
+    const auto free_first = [](const TensorInfo& info) {
+        return info.rank_known && !info.shape.empty() && info.shape[0] < 0 && info.type != ElementType::string && bit_width(info.type) % 8 == 0;
+    };
+    return !stateful && !inputs.empty() && std::ranges::all_of(inputs, free_first) && std::ranges::all_of(outputs, free_first);
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) { return {reinterpret_cast<const std::byte*>(text.data()), text.size()}; }
+
+void check_shape_names(const Constraints& constraints, const std::vector<TensorInfo>& inputs) {
+    const auto check = [&](const std::string& name, const char* where) {
+        if (std::ranges::any_of(inputs, [&](const TensorInfo& info) { return info.name == name; })) return;
+        std::string names;
+        for (const TensorInfo& info : inputs) names.append(names.empty() ? "'" : ", '").append(info.name).append("'");
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::input, std::string(where) + " names '" + name + "', which is no input of the model",
+                    {.expected = names, .found = name, .advice = {}});
+    };
+    for (const auto& [name, shape] : constraints.input_shapes) check(name, "input_shapes");
+    for (const auto& [name, tensor] : constraints.calibration) check(name, "calibration");
+}
+
+std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints, const std::vector<TensorInfo>& inputs,
+                                                  const ModelProfile& profile) {
+    auto sets = optimization::make_calibration_inputs(inputs, profile, constraints.input_shapes, kCalibrationSets, kCalibrationSeed);
+    if (constraints.calibration.empty()) return sets;
+    // What the caller gave replaces the generated tensors of those names in the first set; it is the only one then.
+    sets.resize(1);
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        for (const auto& [name, tensor] : constraints.calibration) {
+            if (name == inputs[i].name) sets[0][i] = tensor;
+        }
+    }
+    return sets;
+}
+
+}  // namespace
+
+struct Deployer::Job {
+    const Constraints& constraints;
+    int thread_budget;
+    graph::Located located;
+    Hardware hardware;
+    cache::KeyParts key;
+    Deployed out;
+    std::vector<std::vector<Tensor>> check_outputs;  // reference outputs of the first calibration set that ran, or empty
+    Clock::time_point step_start = Clock::now();
+
+    void step(const char* name) {
+        out.steps_ms.emplace_back(name, ms_since(step_start));
+        step_start = Clock::now();
+    }
+};
+
+Deployer::Deployer(std::shared_ptr<hal::Registry> registry, std::shared_ptr<cache::ArtifactStore> store, Progress progress)
+    : registry_(std::move(registry)), store_(std::move(store)), progress_(std::move(progress)) {}
+
+Hardware Deployer::hardware(bool refresh) { return registry_->discover(refresh); }
+
+ModelProfile Deployer::inspect(const ModelSource& source) {
+    const graph::Located located = graph::locate(source);
+    try {
+        return graph::analyse(located, graph::read_model(located, {.progress = progress_}));
+    } catch (const Error& error) {
+        // A file that no reader converts is still described from its own operator list.
+        if (error.code() != ErrorCode::unimplemented && error.code() != ErrorCode::unavailable) throw;
+        ModelProfile profile = graph::analyse_file(located);
+        profile.notes.push_back(error.what());
+        return profile;
+    }
+}
+
+Deployed Deployer::deploy(const ModelSource& source, const Constraints& constraints, int thread_budget) {
+    const Clock::time_point start = Clock::now();
+    const auto report = [&](const char* stage, double fraction) {
+        if (progress_) progress_(stage, fraction);
+    };
+    report("read", 0.0);
+    Job job{.constraints = constraints,
+            .thread_budget = thread_budget,
+            .located = graph::locate(source),
+            .hardware = hardware(),
+            .key = {},
+            .out = {},
+            .check_outputs = {}};
+    job.step("locate");
+    std::map<std::pair<std::string, std::string>, std::string> routes;
+    for (const DeviceInfo& device : job.hardware.devices) {
+        for (const DeviceRoute& route : device.routes) routes[{route.backend, device.id}] = route.backend_device;
+    }
+    if (routes.empty()) {
+        std::string reasons;
+        for (const BackendReport& backend : job.hardware.backends) reasons += (reasons.empty() ? "" : "; ") + backend.name + ": " + backend.reason;
+        throw Error(ErrorCode::unavailable, ErrorCategory::system, "no backend could be loaded",
+                    {.expected = "at least one", .found = reasons.empty() ? "none installed" : reasons, .advice = "run `vmm doctor`"});
+    }
+    job.out.stages = std::make_shared<ModelStages>(registry_, job.located, std::move(routes), constraints.goal == Goal::throughput);
+    job.key = {{"kind", "deployment"},
+               {"format", std::to_string(kArtifactVersion)},
+               {"library", std::string(version())},
+               {"model", job.located.content_hash},
+               {"name", job.located.name},
+               {"hardware", hardware_fingerprint(job.hardware)},
+               {"constraints", constraints_key(constraints, thread_budget)}};
+    if (!restore(job)) {
+        build(job);
+        store(job);
+        job.step("store");
+    }
+    job.out.engine_version = job.out.plan.chosen.engine + " " + job.out.stages->backend_of(job.out.plan.chosen).engine_version();
+    job.out.stages->drop_model();
+    job.out.total_ms = ms_since(start);
+    report("ready", 1.0);
+    return std::move(job.out);
+}
+
+bool Deployer::restore(Job& job) {
+    const std::optional<cache::Artifact> artifact = store_->find(job.key);
+    if (!artifact) return false;
+    Deployed& out = job.out;
+    const std::string* blob = artifact->find("blob");
+    std::optional<std::vector<Tensor>> check;
+    std::size_t check_set = 0;
+    try {
+        const std::string* plan = artifact->find("plan.json");
+        const std::string* model = artifact->find("model.json");
+        if (plan == nullptr || model == nullptr) return false;
+        out.plan = planning::plan_from_json(*plan);
+        const Json json = Json::parse(*model);
+        out.profile = profile_from_json(json.at("profile"));
+        out.inputs = tensor_infos_from_json(json.at("inputs"));
+        out.outputs = tensor_infos_from_json(json.at("outputs"));
+        json.at("reference").get_to(out.reference_note);
+        json.at("check_set").get_to(check_set);
+        backend::Model light;
+        light.format = job.located.format;
+        light.path = job.located.path;
+        light.bytes = job.located.bytes;
+        light.name = job.located.name;
+        light.content_hash = job.located.content_hash;
+        light.inputs = out.inputs;
+        light.outputs = out.outputs;
+        json.at("graph_inputs").get_to(light.graph_inputs);
+        json.at("graph_outputs").get_to(light.graph_outputs);
+        if (const std::string* packed = artifact->find("check")) check = unpack_tensors(*packed);
+        job.step("cache");
+        if (blob != nullptr) {
+            try {
+                out.chosen = out.stages->import_stage(out.plan.chosen, bytes_of(*blob), light);
+                out.imported = true;
+            } catch (const Error& error) {
+                base::log_warning("a cached executable can't be imported and is built again: " + error.message());
+            }
+        }
+        if (!out.chosen) out.chosen = out.stages->make(out.plan.chosen);
+        job.step(out.imported ? "import" : "compile");
+        if (check) {
+            // Proves that what was restored still computes what was verified; warms the first slot up as well.
+            runtime::TuneRequest request{.outputs = &out.outputs,
+                                         .tolerance = optimization::tolerance_for(out.profile.category, out.outputs),
+                                         .accept_lossy = job.constraints.precision != Precision::automatic};
+            const auto sets = calibration_sets(job.constraints, out.inputs, out.profile);
+            if (check_set < sets.size()) {
+                request.calibration = {sets[check_set]};
+                CandidateKey single = out.plan.chosen;
+                single.batch = 1;
+                const planning::Outcome outcome = runtime::verify(single, out.chosen, request, {*check}, *out.stages);
+                if (!outcome.compiled || !outcome.agrees) {
+                    throw Error(ErrorCode::data_loss, ErrorCategory::runtime,
+                                "the restored executable does not give the verified outputs: " + outcome.failure + outcome.disagreement);
+                }
+            }
+            job.step("verify");
+        }
+    } catch (const std::exception& error) {
+        base::log_warning("the cached deployment of '" + job.located.name + "' is rebuilt: " + error.what());
+        store_->erase(job.key);
+        out.chosen.reset();
+        out.imported = false;
+        return false;
+    }
+    out.batchable = is_batchable(out.inputs, out.outputs, out.profile.stateful);
+    out.plan_from_cache = true;
+    return true;
+}
+
+planning::PlanRequest Deployer::plan_request(Job& job) {
+    const std::shared_ptr<const backend::Model> model = job.out.stages->model();
+    planning::PlanRequest request;
+    request.constraints = job.constraints;
+    request.thread_budget = job.thread_budget;
+    request.bias = load_bias();
+    const ModelProfile& profile = job.out.profile;
+    request.model = {.flops = static_cast<double>(profile.flops),
+                     .bytes_moved = static_cast<double>(profile.bytes_moved),
+                     .parameter_bytes = profile.parameter_bytes,
+                     .activation_bytes = profile.activation_bytes,
+                     .nodes = static_cast<int>(profile.nodes.size()),
+                     .batchable = job.out.batchable,
+                     .stateful = profile.stateful};
+    const DeviceScores host = hal::measure_host_scores();
+    for (const DeviceInfo& device : job.hardware.devices) {
+        for (const DeviceRoute& from : device.routes) {
+            planning::Route route;
+            route.engine = from.backend;
+            route.device = device.id;
+            route.kind = std::string(to_string(device.kind));
+            route.vendor = device.vendor;
+            const bool is_host = device.kind == DeviceKind::cpu;
+            const double f32 = is_host ? host.f32_gflops : device.scores.f32_gflops > 0 ? device.scores.f32_gflops : default_gflops(device.kind);
+            for (const std::string& name : from.precisions) {
+                const auto precision = precision_from_string(name);
+                if (!precision || *precision == Precision::automatic) continue;
+                route.gflops[*precision] = *precision == Precision::f32 ? f32 : 2 * f32;
+            }
+            route.memory_bandwidth_gb_s = is_host ? host.memory_bandwidth_gb_s : default_bandwidth(device.kind);
+            const EngineCosts costs = costs_of(from.backend);
+            route.call_overhead_us = costs.call_us;
+            route.node_overhead_us = costs.node_us;
+            route.efficiency = costs.efficiency;
+            route.max_threads = is_host ? std::max(device.compute_units, 1) : 1;
+            route.memory_free_bytes = device.memory_free_bytes;
+            try {
+                backend::Backend* backend = registry_->find(from.backend);
+                const backend::Support support = backend->supports(*model, {.device = from.backend_device, .precision = Precision::f32});
+                route.supported = support.supported;
+                route.reason = support.reason;
+            } catch (const std::exception& error) {
+                route.supported = false;
+                route.reason = error.what();
+            }
+            request.routes.push_back(std::move(route));
+        }
+    }
+    // The format's own runtime is believed where engines differ and nothing else decides: it comes first.
+    if (job.located.format == ModelFormat::onnx) {
+        std::ranges::stable_sort(request.routes, {}, [](const planning::Route& route) { return route.engine == "onnxruntime" ? 0 : 1; });
+    }
+    return request;
+}
+
+void Deployer::build(Job& job) {
+    Deployed& out = job.out;
+    const std::shared_ptr<const backend::Model> model = out.stages->model();
+    out.inputs = model->inputs;
+    out.outputs = model->outputs;
+    check_shape_names(job.constraints, out.inputs);
+    job.step("read");
+    out.profile = graph::analyse(job.located, *model, job.constraints.input_shapes);
+    out.batchable = is_batchable(out.inputs, out.outputs, out.profile.stateful);
+    job.step("analyse");
+
+    const planning::PlanRequest request = plan_request(job);
+    std::vector<planning::Candidate> candidates = planning::enumerate_candidates(request);
+    const bool predict_only = job.constraints.tune.count() == 0;
+    if (predict_only && job.constraints.precision == Precision::automatic) {
+        for (planning::Candidate& candidate : candidates) {
+            if (candidate.rejected || candidate.key.precision == Precision::f32) continue;
+            candidate.rejected = true;
+            candidate.to_measure = false;
+            candidate.reason = "not measured, so its agreement with f32 is not proved";
+        }
+    }
+    if (std::ranges::none_of(request.routes, &planning::Route::supported)) {
+        std::string reasons;
+        for (const planning::Route& route : request.routes)
+            reasons += (reasons.empty() ? "" : "; ") + route.engine + " on " + route.device + ": " + route.reason;
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "no engine runs the model '" + job.located.name + "'",
+                    {.expected = {}, .found = reasons, .advice = "convert the model to another format, or replace the operations named"});
+    }
+
+    runtime::TuneRequest tune{.outputs = &out.outputs,
+                              .candidates = candidates,
+                              .calibration = calibration_sets(job.constraints, out.inputs, out.profile),
+                              .tolerance = optimization::tolerance_for(out.profile.category, out.outputs),
+                              .budget = job.constraints.tune,
+                              .accept_lossy = job.constraints.precision != Precision::automatic,
+                              .throughput = job.constraints.goal == Goal::throughput,
+                              .oracle = make_oracle(*model),
+                              .progress = progress_};
+    for (const planning::Route& route : request.routes) {
+        const bool excluded =
+            !job.constraints.engines.empty() && std::ranges::find(job.constraints.engines, route.engine) == job.constraints.engines.end();
+        if (!route.supported || excluded || route.kind != to_string(DeviceKind::cpu) || !route.gflops.contains(Precision::f32)) continue;
+        tune.reference_keys.push_back({route.engine, route.device, Precision::f32, std::min(job.thread_budget, route.max_threads), 1, 1});
+    }
+    runtime::TuneResult tuned;
+    if (predict_only) {
+        tuned.reference.assign(tune.calibration.size(), {});
+        tuned.reference_note = "not compared: no time was given for measuring";
+    } else {
+        tuned = runtime::tune(tune, *out.stages);
+    }
+    out.reference_note = tuned.reference_note;
+
+    // The choice must be compiled and verified; if that fails the next best is.
+    for (;;) {
+        out.plan = planning::decide(request, candidates, tuned.outcomes);
+        if (!out.plan.feasible) {
+            throw Error(ErrorCode::failed_precondition, ErrorCategory::performance, out.plan.refusal,
+                        {.expected = {},
+                         .found = {},
+                         .advice = out.plan.nearest_offer.empty() ? "see `vmm plan`" : "nearest offer: " + out.plan.nearest_offer});
+        }
+        std::shared_ptr<runtime::Stage>& stage = tuned.stages[out.plan.chosen];
+        const bool known = std::ranges::any_of(tuned.outcomes, [&](const planning::Outcome& o) { return o.key == out.plan.chosen; });
+        if (known && stage) break;
+        planning::Outcome outcome = runtime::verify(out.plan.chosen, stage, tune, tuned.reference, *out.stages);
+        if (known) std::erase_if(tuned.outcomes, [&](const planning::Outcome& o) { return o.key == out.plan.chosen; });
+        const bool usable = outcome.compiled && outcome.agrees && stage;
+        tuned.outcomes.push_back(std::move(outcome));
+        if (usable) break;
+    }
+    out.chosen = tuned.stages[out.plan.chosen];
+    if (!predict_only) learn_bias(candidates, tuned.outcomes);
+    for (std::size_t i = 0; i < tuned.reference.size() && job.check_outputs.empty(); ++i) {
+        std::size_t bytes = 0;
+        for (const Tensor& tensor : tuned.reference[i]) bytes += tensor.size_bytes();
+        if (!tuned.reference[i].empty() && bytes <= kMaxCheckBytes) {
+            job.check_outputs.resize(i + 1);
+            job.check_outputs[i] = std::move(tuned.reference[i]);
+        }
+    }
+    job.step("tune");
+}
+
+void Deployer::store(const Job& job) {
+    const Deployed& out = job.out;
+    const std::shared_ptr<const backend::Model> model = out.stages->model();
+    std::ostringstream blob;
+    bool exported = false;
+    try {
+        out.chosen->executable().export_blob(blob);
+        exported = true;
+    } catch (const Error& error) {
+        base::log_debug("not exported: " + error.message());
+    }
+    std::size_t check_set = 0;
+    std::string check;
+    for (std::size_t i = 0; i < job.check_outputs.size(); ++i) {
+        if (job.check_outputs[i].empty()) continue;
+        check = pack_tensors(job.check_outputs[i]);
+        check_set = i;
+    }
+    const std::string plan = planning::to_json(out.plan);
+    const std::string description = Json{
+        {"profile", profile_to_json(out.profile)},
+        {"inputs", tensor_infos_to_json(out.inputs)},
+        {"outputs", tensor_infos_to_json(out.outputs)},
+        {"graph_inputs", model->graph_inputs},
+        {"graph_outputs", model->graph_outputs},
+        {"reference", out.reference_note},
+        {"check_set", check_set}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+    const std::string blob_bytes = std::move(blob).str();
+    std::vector<std::pair<std::string, std::span<const std::byte>>> parts{{"plan.json", bytes_of(plan)}, {"model.json", bytes_of(description)}};
+    if (exported) parts.emplace_back("blob", bytes_of(blob_bytes));
+    if (!check.empty()) parts.emplace_back("check", bytes_of(check));
+    store_->put(job.key, job.located.name, parts);
+}
+
+std::map<std::string, double> Deployer::load_bias() {
+    std::map<std::string, double> bias;
+    const std::optional<cache::Artifact> artifact =
+        store_->find({{"kind", "calibration"}, {"hardware", hardware_fingerprint(registry_->discover())}});
+    if (!artifact) return bias;
+    if (const std::string* text = artifact->find("bias.json")) {
+        const Json json = Json::parse(*text, nullptr, false);
+        if (!json.is_object()) return bias;
+        for (const auto& [engine, value] : json.items()) {
+            if (value.is_number() && value.get<double>() > 0 && std::isfinite(value.get<double>())) bias[engine] = value.get<double>();
+        }
+    }
+    return bias;
+}
+
+void Deployer::learn_bias(const std::vector<planning::Candidate>& candidates, const std::vector<planning::Outcome>& outcomes) {
+    // Moving average of measured / predicted in the logarithm; predictions already hold the old bias.
+    std::map<std::string, double> bias = load_bias();
+    bool changed = false;
+    for (const planning::Outcome& outcome : outcomes) {
+        const auto candidate = std::ranges::find(candidates, outcome.key, &planning::Candidate::key);
+        if (candidate == candidates.end() || !outcome.latency_ms || *outcome.latency_ms <= 0 || candidate->predicted_latency_ms <= 0) continue;
+        double& value = bias.try_emplace(outcome.key.engine, 1.0).first->second;
+        value = std::clamp(value * std::pow(*outcome.latency_ms / candidate->predicted_latency_ms, 0.1), 0.05, 20.0);
+        changed = true;
+    }
+    if (!changed) return;
+    const std::string text = Json(bias).dump();
+    store_->put({{"kind", "calibration"}, {"hardware", hardware_fingerprint(registry_->discover())}}, "calibration", {{"bias.json", bytes_of(text)}});
+}
+
+Explanation explain(const Deployed& deployed) {
+    Explanation explanation;
+    explanation.text = planning::to_text(deployed.plan);
+    explanation.text += "reference: " + deployed.reference_note + "\n";
+    if (deployed.plan_from_cache) explanation.text += "from the cache: measured at an earlier deployment on this machine\n";
+    const Json json{{"model", {{"name", deployed.profile.name}, {"category", to_string(deployed.profile.category)}}},
+                    {"plan", Json::parse(planning::to_json(deployed.plan))},
+                    {"reference", deployed.reference_note},
+                    {"engine_version", deployed.engine_version},
+                    {"from_cache", deployed.plan_from_cache}};
+    explanation.json = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return explanation;
+}
+
+}  // namespace ai_vmm

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ai_vmm/vmm.hpp"
+#include "cache/artifact_store.hpp"
+#include "graph/reader.hpp"
+#include "hal/registry.hpp"
+#include "planning/planner.hpp"
+#include "runtime/deployment_engine.hpp"
+#include "vmm/model_stages.hpp"
+
+namespace ai_vmm {
+
+/// What deploy() made: everything a Deployment is built from.
+struct Deployed {
+    std::shared_ptr<ModelStages> stages;
+    std::shared_ptr<runtime::Stage> chosen;
+    planning::Plan plan;
+    ModelProfile profile;
+    std::vector<TensorInfo> inputs;
+    std::vector<TensorInfo> outputs;
+    std::string reference_note;
+    std::string engine_version;
+    bool batchable = false;
+    bool plan_from_cache = false;
+    bool imported = false;
+    std::vector<std::pair<std::string, double>> steps_ms;
+    double total_ms = 0;
+};
+
+/// The way from a source to a running stage: locate, look into the cache, read, analyse, plan, tune, decide, store. Thread-safe.
+class Deployer {
+public:
+    Deployer(std::shared_ptr<hal::Registry> registry, std::shared_ptr<cache::ArtifactStore> store, Progress progress);
+
+    /// Hardware with scores.
+    [[nodiscard]] Hardware hardware(bool refresh = false);
+    /// @param thread_budget  processor threads the deployment may use
+    /// @throws Error as VMM::deploy().
+    [[nodiscard]] Deployed deploy(const ModelSource& source, const Constraints& constraints, int thread_budget);
+    [[nodiscard]] ModelProfile inspect(const ModelSource& source);
+
+private:
+    struct Job;
+    [[nodiscard]] bool restore(Job& job);
+    void build(Job& job);
+    void store(const Job& job);
+    [[nodiscard]] planning::PlanRequest plan_request(Job& job);
+    [[nodiscard]] std::map<std::string, double> load_bias();
+    void learn_bias(const std::vector<planning::Candidate>& candidates, const std::vector<planning::Outcome>& outcomes);
+
+    const std::shared_ptr<hal::Registry> registry_;
+    const std::shared_ptr<cache::ArtifactStore> store_;
+    const Progress progress_;
+};
+
+/// The decision and what it stands on, for people and as JSON.
+[[nodiscard]] Explanation explain(const Deployed& deployed);
+
+}  // namespace ai_vmm

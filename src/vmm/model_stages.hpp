@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "graph/reader.hpp"
+#include "hal/registry.hpp"
+#include "runtime/stage.hpp"
+
+namespace ai_vmm {
+
+/// Compiles and imports the candidates of one model. Reads the model's file only when something must be compiled. Thread-safe.
+class ModelStages final : public runtime::StageFactory {
+public:
+    /// @param routes  backend device name per (engine, device id)
+    ModelStages(std::shared_ptr<hal::Registry> registry, graph::Located located, std::map<std::pair<std::string, std::string>, std::string> routes,
+                bool throughput);
+
+    /// The model, read now if it was not.
+    /// @throws Error as graph::read_model(); Error(failed_precondition) the file changed since it was deployed.
+    [[nodiscard]] std::shared_ptr<const backend::Model> model();
+    [[nodiscard]] const graph::Located& located() const noexcept { return located_; }
+
+    [[nodiscard]] std::shared_ptr<runtime::Stage> make(const planning::CandidateKey& key) override;
+    /// Restores an exported stage without reading the model.
+    /// @param light  inputs and outputs set, no graph
+    [[nodiscard]] std::shared_ptr<runtime::Stage> import_stage(const planning::CandidateKey& key, std::span<const std::byte> blob,
+                                                               const backend::Model& light);
+    /// Frees the graph; model() reads it again.
+    void drop_model();
+    [[nodiscard]] backend::Backend& backend_of(const planning::CandidateKey& key) const;
+    [[nodiscard]] backend::CompileConfig config_for(const planning::CandidateKey& key) const;
+
+private:
+    const std::shared_ptr<hal::Registry> registry_;
+    const graph::Located located_;
+    const std::map<std::pair<std::string, std::string>, std::string> routes_;
+    const bool throughput_;
+    std::mutex mutex_;  // guards `model_`
+    std::shared_ptr<const backend::Model> model_;
+    bool was_read_ = false;
+};
+
+}  // namespace ai_vmm
