@@ -14,4 +14,8 @@ namespace ai_vmm::graph {
 [[nodiscard]] ModelProfile analyse(const Located& located, const backend::Model& model,
                                    const std::vector<std::pair<std::string, Shape>>& input_shapes = {});
 
+/// Profiles a file that no reader converts (or that was not read) from its own operator list: ONNX and TFLite; for other formats only what locate()
+/// knows. Never throws.
+[[nodiscard]] ModelProfile analyse_file(const Located& located);
+
 }  // namespace ai_vmm::graph

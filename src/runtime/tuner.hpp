@@ -28,7 +28,8 @@ struct TuneRequest {
     std::vector<std::vector<Tensor>> calibration;        ///< sets of inputs, one Tensor per model input
     optimization::Tolerance tolerance;
     std::chrono::milliseconds budget{2000};
-    bool throughput = false;  ///< measure items per second over all streams besides latency
+    bool accept_lossy = false;  ///< the caller forced a lossy precision: a disagreement is told, not held against it
+    bool throughput = false;    ///< measure items per second over all streams besides latency
     Oracle oracle;
     Progress progress;
     std::stop_token stop;
