@@ -14,6 +14,7 @@ install(TARGETS ai_vmm ai_vmm_headers ai_vmm_backend_interface EXPORT ai_vmm_tar
 install(DIRECTORY include/ai_vmm DESTINATION include FILES_MATCHING PATTERN "*.hpp")
 install(DIRECTORY python/ai_vmm_tools DESTINATION share/ai_vmm FILES_MATCHING PATTERN "*.py")
 get_property(backends GLOBAL PROPERTY AI_VMM_BACKENDS)
+list(REMOVE_ITEM backends ai_vmm_backend_null)  # for tests, by its path only
 if(backends)
   set_target_properties(${backends} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
   install(TARGETS ${backends} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/ai_vmm/backends)

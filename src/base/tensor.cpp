@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ai_vmm/tensor.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +23,20 @@ std::size_t bytes_of(ElementType type, std::size_t count) {
     if (bits == 0) throw_input("a tensor needs an element type", {.expected = {}, .found = "undefined", .advice = {}});
     if (count > std::numeric_limits<std::size_t>::max() / 2 / bits) throw_input("tensor size overflows");
     return (count * bits + 7) / 8;
+}
+
+/// Zeroed, 64-byte aligned memory. Large blocks come as fresh pages, which cost nothing until they are touched.
+std::shared_ptr<const void> allocate_zeroed(std::size_t bytes) {
+    constexpr std::size_t kLargeBytes = std::size_t{64} << 20;
+    const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+    if (rounded >= kLargeBytes) {
+        void* pages = ::mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (pages != MAP_FAILED) return {pages, [rounded](const void* p) { ::munmap(const_cast<void*>(p), rounded); }};
+    } else if (void* memory = std::aligned_alloc(kAlignment, rounded)) {
+        std::memset(memory, 0, rounded);
+        return {memory, [](const void* p) { std::free(const_cast<void*>(p)); }};
+    }
+    throw Error(ErrorCode::resource_exhausted, ErrorCategory::system, "no memory for a tensor of " + std::to_string(bytes) + " bytes");
 }
 
 }  // namespace
@@ -58,14 +74,8 @@ Tensor::Tensor(ElementType type, Shape shape) : type_(type), owned_(true), shape
         storage_ = std::move(strings);
         return;
     }
-    const std::size_t rounded = (std::max<std::size_t>(bytes_, 1) + kAlignment - 1) / kAlignment * kAlignment;
-    void* memory = std::aligned_alloc(kAlignment, rounded);
-    if (memory == nullptr) {
-        throw Error(ErrorCode::resource_exhausted, ErrorCategory::system, "no memory for a tensor of " + std::to_string(bytes_) + " bytes");
-    }
-    std::memset(memory, 0, rounded);
-    storage_ = std::shared_ptr<const void>(memory, [](const void* p) { std::free(const_cast<void*>(p)); });
-    data_ = memory;
+    storage_ = allocate_zeroed(bytes_);
+    data_ = const_cast<void*>(storage_.get());
 }
 
 Tensor Tensor::borrow(ElementType type, Shape shape, void* data, std::shared_ptr<const void> keep_alive) {

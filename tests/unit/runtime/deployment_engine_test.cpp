@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/deployment_engine.hpp"
+
+#include <gtest/gtest.h>
+
+#include <latch>
+#include <thread>
+
+#include "fake_stage.hpp"
+
+namespace ai_vmm::runtime {
+namespace {
+
+using namespace testing;
+using namespace std::chrono_literals;
+
+const std::vector<TensorInfo> kIn{{.name = "x", .type = ElementType::f32, .shape = {-1, 2}}};
+const std::vector<TensorInfo> kOut{{.name = "y", .type = ElementType::f32, .shape = {-1, 2}}};
+
+struct Fixture {
+    std::shared_ptr<FakeFactory> factory = std::make_shared<FakeFactory>();
+    std::unique_ptr<DeploymentEngine> engine;
+
+    Fixture(std::map<std::string, Behaviour> engines, const planning::CandidateKey& active, std::vector<planning::CandidateKey> fallbacks = {},
+            bool batchable = false, int max_queue = 4) {
+        factory->engines = std::move(engines);
+        auto stage = factory->make(active);
+        engine = std::make_unique<DeploymentEngine>(
+            DeploymentEngine::Options{
+                .name = "fake", .inputs = kIn, .outputs = kOut, .fallbacks = std::move(fallbacks), .batchable = batchable, .max_queue = max_queue},
+            std::move(stage), factory);
+    }
+    Tensor run(const RunOptions& options = {}, float value = 1) {
+        const Tensor x = Tensor::from<float>({1, 2}, {value, value});
+        std::vector<Tensor> outputs(1);
+        engine->run({&x, 1}, outputs, options);
+        return outputs[0];
+    }
+};
+
+template <typename Function>
+Error error_of(Function&& function) {
+    try {
+        function();
+    } catch (const Error& error) {
+        return error;
+    }
+    return Error(ErrorCode::ok, ErrorCategory::runtime, "no error");
+}
+
+TEST(DeploymentEngine, RunsAndCounts) {
+    Fixture f({{"a", scale_by(2)}}, key("a"));
+    EXPECT_EQ(f.run().as<float>()[0], 2);
+    EXPECT_EQ(f.engine->metrics().executions, 1U);
+    EXPECT_EQ(f.engine->metrics().active_candidate, "a/cpu:0/f32/t1/s1/b1");
+}
+
+TEST(DeploymentEngine, WritesGivenOutputsInPlace) {
+    Fixture f({{"a", scale_by(2)}}, key("a"));
+    const Tensor x = Tensor::from<float>({1, 2}, {1, 2});
+    std::vector<Tensor> outputs{Tensor(ElementType::f32, {1, 2})};
+    void* data = outputs[0].data();
+    f.engine->run({&x, 1}, outputs, {});
+    EXPECT_EQ(outputs[0].data(), data);
+    EXPECT_EQ(outputs[0].as<float>()[1], 4);
+}
+
+TEST(DeploymentEngine, ChecksInputsBeforeTheEngineSeesThem) {
+    Fixture f({{"a", fails()}}, key("a"));  // an engine that is asked would fail as `internal`
+    const auto run = [&](const Tensor& x) {
+        return error_of([&] {
+            std::vector<Tensor> outputs(1);
+            f.engine->run({&x, 1}, outputs, {});
+        });
+    };
+    EXPECT_EQ(run(Tensor(ElementType::f64, {1, 2})).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(run(Tensor(ElementType::f32, {1, 3})).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(run(Tensor(ElementType::f32, {2})).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(run(Tensor()).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(run(Tensor(ElementType::f32, {1, 3})).found(), "f32 [1,3]");
+    EXPECT_EQ(run(Tensor(ElementType::f32, {1, 3})).expected(), "f32 [?,2]");
+    EXPECT_EQ(error_of([&] { f.engine->run({}, {}, {}); }).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(f.engine->metrics().failures, 0U);
+}
+
+TEST(DeploymentEngine, NamesAreCheckedOneByOne) {
+    Fixture f({{"a", scale_by(1)}}, key("a"));
+    std::vector<Tensor> ordered(1);
+    const Tensor x(ElementType::f32, {1, 2});
+    EXPECT_NE(error_of([&] { f.engine->arrange({}, ordered); }).message().find("'x' is missing"), std::string::npos);
+    EXPECT_NE(error_of([&] { f.engine->arrange({{"x", x}, {"z", x}}, ordered); }).message().find("no input 'z'"), std::string::npos);
+    TensorMap twice{{"x", x}};
+    twice.push_back("x", x);
+    EXPECT_NE(error_of([&] { f.engine->arrange(twice, ordered); }).message().find("given twice"), std::string::npos);
+}
+
+TEST(DeploymentEngine, FallsBackPerRequestThenForGood) {
+    Fixture f({{"bad", fails()}, {"good", scale_by(3)}}, key("bad"), {key("missing"), key("good")});
+    for (int i = 0; i < DeploymentEngine::kFailuresToDemote; ++i) {
+        EXPECT_EQ(f.engine->metrics().active_candidate, key("bad").id());
+        EXPECT_EQ(f.run().as<float>()[0], 3);
+    }
+    const DeploymentMetrics metrics = f.engine->metrics();
+    EXPECT_EQ(metrics.active_candidate, key("good").id());
+    EXPECT_EQ(metrics.fallbacks, 3U);
+    EXPECT_EQ(metrics.failures, 0U);
+    EXPECT_EQ(metrics.executions, 3U);
+    ASSERT_FALSE(metrics.events.empty());
+    EXPECT_NE(metrics.events.back().find("took over"), std::string::npos);
+    EXPECT_EQ(f.run().as<float>()[0], 3);
+    EXPECT_EQ(f.engine->metrics().fallbacks, 3U);
+}
+
+TEST(DeploymentEngine, ALostDeviceIsLeftAtOnce) {
+    Fixture f({{"lost", fails(ErrorCode::unavailable)}, {"good", scale_by(3)}}, key("lost"), {key("good")});
+    EXPECT_EQ(f.run().as<float>()[0], 3);
+    EXPECT_EQ(f.engine->metrics().active_candidate, key("good").id());
+}
+
+TEST(DeploymentEngine, AnInputThatFailsEverywhereDemotesNobody) {
+    Fixture f({{"a", fails()}, {"b", fails()}}, key("a"), {key("b")});
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(error_of([&] { f.run(); }).code(), ErrorCode::internal);
+    EXPECT_EQ(f.engine->metrics().active_candidate, key("a").id());
+    EXPECT_EQ(f.engine->metrics().failures, 5U);
+}
+
+TEST(DeploymentEngine, BadInputFromTheEngineIsNoReasonToFallBack) {
+    Fixture f({{"a", fails(ErrorCode::invalid_argument)}, {"b", scale_by(1)}}, key("a"), {key("b")});
+    EXPECT_EQ(error_of([&] { f.run(); }).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(f.engine->metrics().fallbacks, 0U);
+}
+
+TEST(DeploymentEngine, TimesOutAndStaysUsable) {
+    std::atomic<bool> stall{true};
+    const Behaviour behaviour = [&](std::span<const Tensor> in, std::span<Tensor> out, const std::atomic<bool>& cancelled) {
+        (stall ? stalls() : scale_by(2))(in, out, cancelled);
+    };
+    Fixture f({{"a", behaviour}}, key("a"));
+    EXPECT_EQ(error_of([&] { f.run({.timeout = 20ms}); }).code(), ErrorCode::deadline_exceeded);
+    stall = false;
+    EXPECT_EQ(f.run({.timeout = 20s}).as<float>()[0], 2);
+    EXPECT_EQ(f.engine->metrics().cancelled, 1U);
+}
+
+TEST(DeploymentEngine, AStopTokenCancelsARunningExecution) {
+    Fixture f({{"a", stalls()}}, key("a"));
+    std::stop_source source;
+    std::jthread canceller([&] {
+        std::this_thread::sleep_for(10ms);
+        source.request_stop();
+    });
+    EXPECT_EQ(error_of([&] { f.run({.stop = source.get_token()}); }).code(), ErrorCode::cancelled);
+}
+
+TEST(DeploymentEngine, TheQueueIsBoundedAndWaitersTimeOut) {
+    Fixture f({{"a", stalls()}}, key("a"), {}, false, /*max_queue=*/1);
+    std::stop_source source;
+    std::jthread running([&] { (void)error_of([&] { f.run({.stop = source.get_token()}); }); });
+    std::this_thread::sleep_for(20ms);
+    std::jthread waiting([&] { EXPECT_EQ(error_of([&] { f.run({.timeout = 300ms}); }).code(), ErrorCode::deadline_exceeded); });
+    while (f.engine->metrics().queue_depth == 0) std::this_thread::sleep_for(1ms);
+    EXPECT_EQ(error_of([&] { f.run(); }).code(), ErrorCode::resource_exhausted);
+    EXPECT_EQ(f.engine->metrics().rejected, 1U);
+    waiting.join();
+    source.request_stop();
+}
+
+TEST(DeploymentEngine, ManyCallersShareTheStreams) {
+    std::atomic<int> now{0};
+    std::atomic<int> most{0};
+    const Behaviour behaviour = [&](std::span<const Tensor> in, std::span<Tensor> out, const std::atomic<bool>& cancelled) {
+        const int n = ++now;
+        for (int seen = most; seen < n && !most.compare_exchange_weak(seen, n);) {
+        }
+        std::this_thread::sleep_for(1ms);
+        scale_by(2)(in, out, cancelled);
+        --now;
+    };
+    Fixture f({{"a", behaviour}}, key("a", 3), {}, false, 100);
+    {
+        std::vector<std::jthread> callers;
+        for (int c = 0; c < 12; ++c) {
+            callers.emplace_back([&, c] {
+                for (int i = 0; i < 10; ++i) EXPECT_EQ(f.run({}, static_cast<float>(c)).as<float>()[0], 2.0F * static_cast<float>(c));
+            });
+        }
+    }
+    EXPECT_LE(most, 3);
+    EXPECT_GE(most, 2);
+    EXPECT_EQ(f.engine->metrics().executions, 120U);
+}
+
+TEST(DeploymentEngine, AsyncRunsCallbacksAndReportsErrors) {
+    Fixture f({{"a", scale_by(2)}}, key("a", 2));
+    std::latch done(20);
+    std::atomic<int> good{0};
+    for (int i = 0; i < 20; ++i) {
+        for (;;) {  // the queue is bounded: a full one is told, and tried again
+            const Error error = error_of([&] {
+                f.engine->submit({Tensor::from<float>({1, 2}, {1, 1})}, {}, [&](RunResult result) {
+                    good += !result.error && result.outputs["y"].as<float>()[0] == 2;
+                    done.count_down();
+                });
+            });
+            if (error.code() == ErrorCode::ok) break;
+            ASSERT_EQ(error.code(), ErrorCode::resource_exhausted);
+            std::this_thread::sleep_for(1ms);
+        }
+    }
+    done.wait();
+    EXPECT_EQ(good, 20);
+    EXPECT_EQ(error_of([&] { f.engine->submit({Tensor(ElementType::f64, {1, 2})}, {}, [](RunResult) {}); }).code(), ErrorCode::invalid_argument);
+}
+
+TEST(DeploymentEngine, ACallbackMayDestroyTheEngine) {
+    auto f = std::make_unique<Fixture>(std::map<std::string, Behaviour>{{"a", scale_by(2)}}, key("a"));
+    std::latch done(1);
+    auto* engine = f->engine.get();
+    engine->submit({Tensor::from<float>({1, 2}, {1, 1})}, {}, [&](RunResult) {
+        f.reset();
+        done.count_down();
+    });
+    done.wait();
+    EXPECT_EQ(f, nullptr);
+}
+
+TEST(DeploymentEngine, BatchesKeepTheirOrderMergedOrNot) {
+    for (const int batch : {1, 4}) {
+        Fixture f({{"a", scale_by(2)}}, key("a", 2, batch), {}, true, 100);
+        std::vector<TensorMap> items;
+        for (int i = 0; i < 11; ++i) items.push_back({{"x", Tensor::from<float>({1, 2}, {static_cast<float>(i), 0})}});
+        const std::vector<TensorMap> results = f.engine->run_batch(items, {});
+        ASSERT_EQ(results.size(), 11U);
+        for (int i = 0; i < 11; ++i) {
+            EXPECT_EQ(results[static_cast<std::size_t>(i)]["y"].shape(), (Shape{1, 2}));
+            EXPECT_EQ(results[static_cast<std::size_t>(i)]["y"].as<float>()[0], 2.0F * static_cast<float>(i));
+        }
+        EXPECT_EQ(f.engine->metrics().executions, 11U);
+    }
+}
+
+TEST(DeploymentEngine, ABatchReportsItsFirstError) {
+    Fixture f({{"a", scale_by(2)}}, key("a", 2), {}, true, 100);
+    std::vector<TensorMap> items(5, TensorMap{{"x", Tensor(ElementType::f32, {1, 2})}});
+    items[3] = TensorMap{{"wrong", Tensor(ElementType::f32, {1, 2})}};
+    EXPECT_EQ(error_of([&] { (void)f.engine->run_batch(items, {}); }).code(), ErrorCode::invalid_argument);
+}
+
+TEST(DeploymentEngine, StopWaitsAndRefuses) {
+    Fixture f({{"a", scale_by(2)}}, key("a"));
+    (void)f.run();
+    f.engine->stop();
+    EXPECT_EQ(error_of([&] { f.run(); }).code(), ErrorCode::failed_precondition);
+    EXPECT_EQ(error_of([&] { f.engine->submit({Tensor(ElementType::f32, {1, 2})}, {}, [](RunResult) {}); }).code(), ErrorCode::failed_precondition);
+}
+
+}  // namespace
+}  // namespace ai_vmm::runtime
