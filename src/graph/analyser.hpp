@@ -14,8 +14,9 @@ namespace ai_vmm::graph {
 [[nodiscard]] ModelProfile analyse(const Located& located, const backend::Model& model,
                                    const std::vector<std::pair<std::string, Shape>>& input_shapes = {});
 
-/// Profiles a file that no reader converts (or that was not read) from its own operator list: ONNX and TFLite; for other formats only what locate()
-/// knows. Never throws.
+/// Profiles a model from its file alone, with no reader or engine: for files that no reader converts. Operators, constants, inputs and outputs come
+/// from the file itself where that is possible (ONNX, TFLite); nodes and FLOPs stay empty. Never throws: what can't be derived is left empty with a
+/// note.
 [[nodiscard]] ModelProfile analyse_file(const Located& located);
 
 }  // namespace ai_vmm::graph
