@@ -173,9 +173,9 @@ const Rule kRules[] = {
     {recommendation_system, 3.0, [](const Features& f) { return f.embedding_bags > 0; },
      [](const Features& f) { return count(f.embedding_bags, "pooled embedding lookup", "pooled embedding lookups"); }},
     {recommendation_system, 2.0, [](const Features& f) { return f.id_tables >= 1; },
-     [](const Features& f) { return count(f.id_tables, "embedding table is", "embedding tables are") + " looked up by one id per sample"; }},
-    {recommendation_system, 1.5, [](const Features& f) { return f.id_tables >= 2; },
-     [](const Features&) { return std::string("several categorical inputs are combined"); }},
+     [](const Features& f) { return count(f.id_tables, "embedding table is", "embedding tables are") + " looked up by ids of the inputs"; }},
+    {recommendation_system, 1.5, [](const Features& f) { return f.id_tables >= 1 && f.id_fields >= 2; },
+     [](const Features& f) { return std::to_string(f.id_fields) + " ids per sample are combined"; }},
     {recommendation_system, 0.5, [](const Features& f) { return (f.id_tables > 0 || f.embedding_bags > 0) && f.matmuls > 0 && f.convolutions == 0; },
      [](const Features&) { return std::string("dense layers stand on the looked-up vectors"); }},
     {recommendation_system, 0.5,
@@ -238,8 +238,8 @@ CategoryResult classify(const Features& features) {
         return result;
     }
     result.category = best.category;
-    // The lead counts in units of the threshold: 0.5 for a tie, 0.95 for a full threshold ahead and beyond.
-    result.confidence = 0.5 + 0.45 * std::min(1.0, (best.sum - second) / kThreshold);
+    // The best one's part of all that speaks for a category; the 1 stands for what no rule knows.
+    result.confidence = best.sum / (best.sum + second + 1);
     for (const Rule* rule : best.for_it) result.evidence.push_back(rule->says(features));
     if (second >= kThreshold) result.evidence.push_back("it could also be " + std::string(to_string(scores[1].category)));
     return result;

@@ -36,14 +36,28 @@ const TypeSet kOnWayToLookup = {"Convert", "Reshape",       "Squeeze",   "Unsque
 
 bool has_weights(std::string_view type) { return kConvolutions.contains(type) || type == "MatMul" || kRecurrent.contains(type); }
 
-/// A graph with its consumers, one model at a time.
+/// Whether a dimension beside the batch is open.
+bool open_sides(const ov::PartialShape& shape) {
+    if (shape.rank().is_dynamic()) return true;
+    for (std::size_t i = 1; i < static_cast<std::size_t>(shape.rank().get_length()); ++i) {
+        if (shape[i].is_dynamic()) return true;
+    }
+    return false;
+}
+
+/// Collects the features of one model or body.
 class Walker {
 public:
-    Walker(const ov::Model& model, Features& features) : model_(model), constants_(model), features_(features) {}
+    /// @param open_lengths  inputs that have an open dimension beside the batch in the model.
+    Walker(const ov::Model& model, Features& features, std::unordered_set<const ov::Node*> open_lengths)
+        : model_(model), constants_(model), features_(features), open_lengths_(std::move(open_lengths)) {}
 
     void run(double trips, bool top) {
         for (const auto& node : model_.get_ordered_ops()) visit(*node, trips, top);
     }
+
+    /// Tables looked up by a fixed number of integers per sample: fields, or a sequence of fixed length.
+    [[nodiscard]] int fixed_sequences() const { return fixed_sequences_; }
 
     double convolution_1d = 0, convolution_2d = 0, dense = 0, recurrent = 0, total = 0;
 
@@ -102,14 +116,21 @@ private:
         if (!table.main) return;
         const ov::PartialShape& shape = node.get_input_partial_shape(0);
         if (shape.rank().is_dynamic() || shape.rank().get_length() != 2 || shape[0].is_dynamic() || shape[0].get_length() < 2) return;
-        const bool from_input = reaches_up(node.get_input_node_ptr(1), kOnWayToLookup,
-                                           [](const ov::Node& source) { return std::string_view(source.get_type_name()) == "Parameter"; });
-        if (!from_input || constant(node.get_input_node_ptr(1))) return;
+        if (constant(node.get_input_node_ptr(1))) return;
+        const ov::Node* origin = nullptr;
+        reaches_up(node.get_input_node_ptr(1), kOnWayToLookup, [&](const ov::Node& source) {
+            if (std::string_view(source.get_type_name()) == "Parameter") origin = &source;
+            return origin != nullptr;
+        });
+        if (!origin) return;
         // Positions looked up per sample, at the counted shapes: batch is 1.
-        if (elements_of(node.get_input_partial_shape(1)) > 1) {
+        const double positions = elements_of(node.get_input_partial_shape(1));
+        if (positions > 1 && open_lengths_.contains(origin)) {
             ++features_.token_tables;
         } else {
             ++features_.id_tables;
+            features_.id_fields += static_cast<std::int64_t>(positions);
+            fixed_sequences_ += positions > 1;
         }
         features_.table_rows = std::max<std::int64_t>(features_.table_rows, shape[0].get_length());
         table_rows_.insert(shape[0].get_length());
@@ -135,7 +156,7 @@ private:
             const double inner = trips * trip_count(node, known);
             for (std::size_t i = 0; i < sub->get_internal_subgraphs_size(); ++i) {
                 if (!sub->get_function(i)) continue;
-                Walker body(*sub->get_function(i), features_);
+                Walker body(*sub->get_function(i), features_, {});
                 body.run(inner, false);
                 convolution_1d += body.convolution_1d;
                 convolution_2d += body.convolution_2d;
@@ -169,8 +190,6 @@ private:
         } else if (type == "ReadValue") {
             const ov::PartialShape& shape = node.get_output_partial_shape(0);
             if (shape.rank().is_static() && shape.rank().get_length() == 4) ++features_.state_caches;
-        } else if (type == "MaxPool" || type == "AvgPool" || type == "AdaptiveAvgPool" || type == "AdaptiveMaxPool") {
-            ++features_.pooling_ops;
         } else if (type == "Result" && top) {
             const auto source = node.input_value(0);
             const ov::PartialShape& shape = source.get_partial_shape();
@@ -178,9 +197,6 @@ private:
                 const ov::Dimension& last = shape[static_cast<std::size_t>(shape.rank().get_length() - 1)];
                 if (last.is_static() && table_rows_.contains(last.get_length()) && last.get_length() >= 32) features_.vocabulary_logits = true;
             }
-            const auto softmax = [](const ov::Node& n) { return std::string_view(n.get_type_name()) == "Softmax"; };
-            static const TypeSet kLayout = {"Reshape", "Convert", "FakeQuantize", "Squeeze", "Unsqueeze", "Result"};
-            if (reaches_up(&node, kLayout, softmax)) features_.softmax_output = true;
         }
         if (kSmooth.contains(type)) {
             static const TypeSet kBias = {"Add", "Reshape", "Multiply"};
@@ -193,6 +209,8 @@ private:
     ConstantAnalysis constants_;
     Features& features_;
     std::unordered_set<std::int64_t> table_rows_;
+    std::unordered_set<const ov::Node*> open_lengths_;
+    int fixed_sequences_ = 0;
 };
 
 /// The convolutions that are first on a way from an input, and what they see.
@@ -201,15 +219,7 @@ void find_planes(const ov::Model& original, const ov::Model& shaped, Features& f
     const auto originals = original.get_parameters();
     for (std::size_t index = 0; index < parameters.size(); ++index) {
         // Sides that were open in the model tell nothing about their proportions.
-        bool open_sides = false;
-        if (index < originals.size()) {
-            const ov::PartialShape& shape = originals[index]->get_partial_shape();
-            int open = 0;
-            if (shape.rank().is_static()) {
-                for (std::size_t i = 1; i < static_cast<std::size_t>(shape.rank().get_length()); ++i) open += shape[i].is_dynamic();
-            }
-            open_sides = shape.rank().is_dynamic() || open > 0;
-        }
+        const bool open = index < originals.size() && open_sides(originals[index]->get_partial_shape());
         std::vector<const ov::Node*> pending{parameters[index].get()};
         std::unordered_set<const ov::Node*> seen;
         while (!pending.empty() && seen.size() < 2048) {
@@ -226,7 +236,7 @@ void find_planes(const ov::Model& original, const ov::Model& shaped, Features& f
                             continue;
                         std::vector<std::int64_t> sides;
                         for (std::size_t i = 2; i < static_cast<std::size_t>(data.rank().get_length()); ++i) {
-                            sides.push_back(data[i].is_dynamic() || (open_sides && data[i].get_length() > 1) ? -1 : data[i].get_length());
+                            sides.push_back(data[i].is_dynamic() || (open && data[i].get_length() > 1) ? -1 : data[i].get_length());
                         }
                         features.planes.push_back(classify_plane(data[1].get_length(), sides));
                         if (const auto* convolution = dynamic_cast<const ov::op::util::ConvolutionBase*>(consumer)) {
@@ -279,8 +289,19 @@ Features features_of(const ov::Model& original, const ov::Model& shaped, const s
     Features features;
     features.inputs = inputs;
     features.outputs = outputs;
-    Walker walker(shaped, features);
+    std::unordered_set<const ov::Node*> open_lengths;
+    const auto originals = original.get_parameters();
+    const auto parameters = shaped.get_parameters();
+    for (std::size_t i = 0; i < originals.size() && i < parameters.size(); ++i) {
+        if (open_sides(originals[i]->get_partial_shape())) open_lengths.insert(parameters[i].get());
+    }
+    Walker walker(shaped, features, std::move(open_lengths));
     walker.run(1, true);
+    // What relates positions to each other makes a sequence of them.
+    if (features.attention_blocks > 0 || features.recurrent_ops > 0 || features.convolutions > 0) {
+        features.token_tables += walker.fixed_sequences();
+        features.id_tables -= walker.fixed_sequences();
+    }
     features.has_flops = walker.total > 0;
     if (features.has_flops) {
         features.convolution_1d = walker.convolution_1d / walker.total;

@@ -47,15 +47,14 @@ struct Features {
     int estimator_ops = 0;       ///< trees, linear models, scalers of ONNX-ML
     int smooth_activations = 0;  ///< tanh, sine, … that follow a dense layer
     int embedding_bags = 0;
-    int token_tables = 0;            ///< embedding tables looked up by sequences of integers from an input
-    int id_tables = 0;               ///< … looked up by one integer per sample
-    std::int64_t table_rows = 0;     ///< of the largest table
-    int state_caches = 0;            ///< states, or inputs with an equal output, of rank 4: keys and values of attention
+    int token_tables = 0;         ///< embedding tables looked up by sequences of integers from an input
+    int id_tables = 0;            ///< … looked up by a fixed number of integers per sample, and nothing relates these to each other as a sequence
+    std::int64_t id_fields = 0;   ///< ids looked up per sample in all
+    std::int64_t table_rows = 0;  ///< of the largest table
+    int state_caches = 0;         ///< states, or inputs with an equal output, of rank 4: keys and values of attention
     bool vocabulary_logits = false;  ///< an output's last dimension equals the rows of a looked-up table
     bool patch_embedding = false;    ///< the first convolution's stride equals its kernel
-    bool softmax_output = false;
-    int pooling_ops = 0;
-    std::vector<Plane> planes;  ///< one per convolution that is first on a way from an input
+    std::vector<Plane> planes;       ///< one per convolution that is first on a way from an input
     std::vector<TensorInfo> inputs;
     std::vector<TensorInfo> outputs;
 };

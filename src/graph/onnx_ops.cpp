@@ -323,10 +323,9 @@ private:
                 bool sequence = false;
                 for (std::size_t i = 1; i < input->shape.size(); ++i) sequence = sequence || input->shape[i] != 1;
                 ++(sequence ? f.token_tables : f.id_tables);
+                f.id_fields += !sequence;
                 f.table_rows = std::max(f.table_rows, (*table)[0]);
             }
-        } else if (node.type == "MaxPool" || node.type == "AveragePool" || node.type == "GlobalAveragePool") {
-            ++f.pooling_ops;
         } else if (node.type.find("Quantize") != std::string::npos || node.type.starts_with("QLinear")) {
             result.quantized = true;
         }

@@ -371,10 +371,9 @@ void add_features(const std::string& name, const std::vector<const Tensor*>& inp
             for (std::size_t i = 1; i < inputs[index]->signature.size(); ++i)
                 positions = std::max<std::int64_t>(positions, std::abs(inputs[index]->shape[i]));
             ++(positions > 1 ? features.token_tables : features.id_tables);
+            features.id_fields += positions == 1;
             features.table_rows = std::max(features.table_rows, inputs[table]->shape[0]);
         }
-    } else if (name == "AVERAGE_POOL_2D" || name == "MAX_POOL_2D") {
-        ++features.pooling_ops;
     }
 }
 
