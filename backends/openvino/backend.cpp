@@ -159,14 +159,17 @@ Support Backend::supports(const Model& model, const CompileConfig& config) {
         for (const auto& node : graph->get_ordered_ops()) {
             if (found.contains(node->get_friendly_name())) continue;
             support.unsupported_nodes.push_back(node->get_friendly_name());
-            if (first.empty() && !node->get_output_size()) first = node->get_type_name();
+            // What feeds an operator that isn't run is often listed too; the operator is the news.
+            const std::string_view type = node->get_type_name();
+            if (type == "Parameter" || type == "Constant" || node->get_output_size() == 0) continue;
             if (first.empty()) {
-                first = std::string(node->get_type_name()) + " of " + node->get_output_element_type(0).get_type_name() +
-                        node->get_output_partial_shape(0).to_string();
+                first = std::string(type) + " of " + node->get_output_element_type(0).get_type_name() + node->get_output_partial_shape(0).to_string();
             }
         }
         support.supported = support.unsupported_nodes.empty();
-        if (!support.supported) support.reason = "OpenVINO's device " + config.device + " doesn't run " + first;
+        if (!support.supported) {
+            support.reason = "OpenVINO's device " + config.device + " doesn't run " + (first.empty() ? support.unsupported_nodes.front() : first);
+        }
     } catch (...) {
         try {
             rethrow_as_error(Phase::query);

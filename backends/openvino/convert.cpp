@@ -13,15 +13,15 @@ namespace {
 
 using ov::element::Type_t;
 
-constexpr std::array<std::pair<ElementType, Type_t>, 23> kTypes{{
+constexpr std::array<std::pair<ElementType, Type_t>, 22> kTypes{{
     {ElementType::boolean, Type_t::boolean}, {ElementType::bf16, Type_t::bf16},     {ElementType::f16, Type_t::f16},
     {ElementType::f32, Type_t::f32},         {ElementType::f64, Type_t::f64},       {ElementType::f8e4m3, Type_t::f8e4m3},
     {ElementType::f8e5m2, Type_t::f8e5m2},   {ElementType::f8e8m0, Type_t::f8e8m0}, {ElementType::f4e2m1, Type_t::f4e2m1},
     {ElementType::nf4, Type_t::nf4},         {ElementType::i4, Type_t::i4},         {ElementType::i8, Type_t::i8},
     {ElementType::i16, Type_t::i16},         {ElementType::i32, Type_t::i32},       {ElementType::i64, Type_t::i64},
-    {ElementType::u1, Type_t::u1},           {ElementType::u2, Type_t::u2},         {ElementType::u4, Type_t::u4},
-    {ElementType::u8, Type_t::u8},           {ElementType::u16, Type_t::u16},       {ElementType::u32, Type_t::u32},
-    {ElementType::u64, Type_t::u64},         {ElementType::string, Type_t::string},
+    {ElementType::u2, Type_t::u2},           {ElementType::u4, Type_t::u4},         {ElementType::u8, Type_t::u8},
+    {ElementType::u16, Type_t::u16},         {ElementType::u32, Type_t::u32},       {ElementType::u64, Type_t::u64},
+    {ElementType::string, Type_t::string},
 }};
 
 bool contains(std::string_view text, std::string_view part) {
@@ -35,9 +35,10 @@ bool contains_any(std::string_view text, const std::array<std::string_view, N>& 
 }
 
 constexpr std::array<std::string_view, 4> kNoMemory{"bad_alloc", "out of memory", "failed to allocate", "cl_out_of_"};
-constexpr std::array<std::string_view, 12> kUnsupported{"unsupported",     "not supported",  "doesn't support", "does not support",
-                                                        "not implemented", "unimplemented",  "notimplemented",  "cannot be converted",
-                                                        "don't support",   "do not support", "only support",    "no primitive"};
+constexpr std::array<std::string_view, 13> kUnsupported{
+    "unsupported",   "not supported",  "doesn't support",     "does not support", "not implemented", "incorrect number of input",
+    "unimplemented", "notimplemented", "cannot be converted", "don't support",    "do not support",  "only support",
+    "no primitive"};
 constexpr std::array<std::string_view, 8> kBadValues{"shape",        "dimension", "incompatible", "out of bound",
                                                      "out of range", "broadcast", "axis",         "index"};
 

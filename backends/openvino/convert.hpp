@@ -15,7 +15,8 @@
 
 namespace ai_vmm::openvino {
 
-/// std::nullopt for what only one side has: OpenVINO's u3 and u6, the complex types and the FNUZ forms of f8.
+/// std::nullopt for what only one side has (OpenVINO's u3 and u6, the complex types and the FNUZ forms of f8) and for u1, whose first
+/// element OpenVINO keeps in the high bit.
 [[nodiscard]] std::optional<ov::element::Type> to_openvino(ElementType type) noexcept;
 [[nodiscard]] std::optional<ElementType> from_openvino(ov::element::Type type) noexcept;
 

@@ -18,7 +18,7 @@ ov::element::Type declared_type(const TensorInfo& info, ov::element::Type in_gra
     if (!type || (*type != in_graph && (*type == ov::element::string || in_graph == ov::element::string))) {
         throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
                     "OpenVINO can't take '" + info.name + "' in the element type that the file declares",
-                    {.expected = in_graph.get_type_name(), .found = std::string(to_string(info.type)), .advice = {}});
+                    {.expected = type ? in_graph.get_type_name() : "", .found = std::string(to_string(info.type)), .advice = {}});
     }
     return *type;
 }

@@ -9,6 +9,7 @@
 #include "convert.hpp"
 #include "openvino/core/model.hpp"
 #include "openvino/op/constant.hpp"
+#include "openvino/op/parameter.hpp"
 #include "openvino/runtime/infer_request.hpp"
 #include "openvino/runtime/properties.hpp"
 #include "request.hpp"
@@ -22,6 +23,12 @@ constexpr std::string_view kMagic = "AIVMM-OV1";
 [[noreturn]] void throw_blob(std::string message) {
     throw Error(ErrorCode::data_loss, ErrorCategory::compilation, std::move(message),
                 {.expected = {}, .found = {}, .advice = "compile the model again"});
+}
+
+void check_type(ov::element::Type type) {
+    if (!type.is_static() || from_openvino(type)) return;
+    throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                "a tensor of type " + type.get_type_name() + " can't cross the engine's boundary");
 }
 
 /// Bytes of distinct constants.
@@ -89,7 +96,11 @@ PortMap make_port_map(const backend::Model& model) {
     }
     for (const int index : map.outputs) {
         if (index < 0 || index >= output_count) throw_map("graph output " + std::to_string(index) + " doesn't exist");
+        const auto* source = model.graph->get_results()[static_cast<std::size_t>(index)]->get_input_node_ptr(0);
+        map.direct.push_back(dynamic_cast<const ov::op::v0::Parameter*>(source) != nullptr ? 1 : 0);
     }
+    for (const auto& port : model.graph->inputs()) check_type(port.get_element_type());
+    for (const auto& port : model.graph->outputs()) check_type(port.get_element_type());
     return map;
 }
 
@@ -97,6 +108,7 @@ void write_port_map(std::ostream& out, const PortMap& map) {
     out.write(kMagic.data(), static_cast<std::streamsize>(kMagic.size()));
     put(out, map.inputs);
     put(out, map.outputs);
+    put(out, map.direct);
     put(out, map.constant_bytes);
 }
 
@@ -108,6 +120,7 @@ PortMap read_port_map(std::span<const std::byte>& blob, const backend::Model& mo
     PortMap map;
     map.inputs = take_indices(blob, model.inputs.size(), "inputs");
     map.outputs = take_indices(blob, model.outputs.size(), "outputs");
+    map.direct = take_indices(blob, model.outputs.size(), "outputs");
     map.constant_bytes = take(blob);
     return map;
 }

@@ -20,6 +20,7 @@ namespace ai_vmm::openvino {
 struct PortMap {
     std::vector<int> inputs;   ///< -1: the reader dropped the input as unused
     std::vector<int> outputs;  ///< never negative
+    std::vector<int> direct;   ///< per output: 1 if the graph gives out one of its inputs as it is
     std::int64_t constant_bytes = 0;
 
     bool operator==(const PortMap&) const = default;
@@ -27,6 +28,7 @@ struct PortMap {
 
 /// Checked mapping of `model`, which has a graph.
 /// @throws Error(invalid_argument) an index is out of range, or a graph input is fed by none.
+/// @throws Error(unimplemented)    an element type that can't cross the boundary.
 [[nodiscard]] PortMap make_port_map(const backend::Model& model);
 
 /// The header of an exported blob; what follows is OpenVINO's.
