@@ -19,7 +19,7 @@ namespace ai_vmm::graph {
 /// Where a model is and what it is, found by content without parsing it whole.
 struct Located {
     ModelFormat format = ModelFormat::unknown;
-    std::filesystem::path path;                ///< as given; empty for memory
+    std::filesystem::path path;                ///< the file or directory; the model file where a directory holds just one; empty for memory
     std::shared_ptr<const std::string> bytes;  ///< as given
     std::vector<std::filesystem::path> files;  ///< every file the model consists of (weights, external data), sorted
     std::string name;                          ///< stem of the path

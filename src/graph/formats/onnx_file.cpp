@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+// Field numbers are those of onnx.proto (IR version 13).
+#include "graph/formats/onnx_file.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <protozero/pbf_reader.hpp>
+#include <set>
+#include <system_error>
+
+#include "base/file.hpp"
+#include "graph/bytes.hpp"
+
+namespace ai_vmm::graph {
+namespace {
+
+using protozero::pbf_reader;
+
+constexpr int kMaxDepth = 64;  // of graphs within graphs; engines refuse deeper ones too
+constexpr std::size_t kMaxRank = 1024;
+
+ElementType element_type(std::int64_t type) {
+    switch (type) {
+        case 1: return ElementType::f32;
+        case 2: return ElementType::u8;
+        case 3: return ElementType::i8;
+        case 4: return ElementType::u16;
+        case 5: return ElementType::i16;
+        case 6: return ElementType::i32;
+        case 7: return ElementType::i64;
+        case 8: return ElementType::string;
+        case 9: return ElementType::boolean;
+        case 10: return ElementType::f16;
+        case 11: return ElementType::f64;
+        case 12: return ElementType::u32;
+        case 13: return ElementType::u64;
+        case 14: return ElementType::complex64;
+        case 15: return ElementType::complex128;
+        case 16: return ElementType::bf16;
+        case 17: return ElementType::f8e4m3;
+        case 18: return ElementType::f8e4m3fnuz;
+        case 19: return ElementType::f8e5m2;
+        case 20: return ElementType::f8e5m2fnuz;
+        case 21: return ElementType::u4;
+        case 22: return ElementType::i4;
+        case 23: return ElementType::f4e2m1;
+        case 24: return ElementType::f8e8m0;
+        case 25: return ElementType::u2;
+        case 26: return ElementType::i2;
+        default: return ElementType::undefined;
+    }
+}
+
+class Parser {
+public:
+    explicit Parser(OnnxFile& file) : file_(file) {}
+
+    void model(pbf_reader message) {
+        bool has_graph = false;
+        while (message.next()) {
+            switch (message.tag()) {
+                case 7:
+                    has_graph = true;
+                    graph(message.get_message(), 0);
+                    break;
+                case 25: function(message.get_message()); break;
+                default: message.skip();
+            }
+        }
+        if (!has_graph) throw malformed("the ONNX file has no graph", "a ModelProto with a graph", {}, "get the file again");
+        file_.operators.assign(operators_.begin(), operators_.end());
+    }
+
+private:
+    void function(pbf_reader message) {
+        while (message.next()) {
+            if (message.tag() == 7) {
+                node(message.get_message(), 0);
+            } else {
+                message.skip();
+            }
+        }
+    }
+
+    void graph(pbf_reader message, int depth) {
+        if (depth > kMaxDepth) throw malformed("the ONNX model nests its graphs too deeply", "at most " + std::to_string(kMaxDepth) + " levels");
+        const bool main = depth == 0;
+        std::set<std::string, std::less<>> initializers;
+        while (message.next()) {
+            switch (message.tag()) {
+                case 1: node(message.get_message(), depth); break;
+                case 5: {
+                    std::string name = tensor(message.get_message());
+                    if (main) initializers.insert(std::move(name));
+                    break;
+                }
+                case 11:
+                case 12:
+                    if (main) {
+                        (message.tag() == 11 ? file_.inputs : file_.outputs).push_back(value_info(message.get_message()));
+                    } else {
+                        message.skip();
+                    }
+                    break;
+                case 15: {
+                    std::string name = sparse_tensor(message.get_message());
+                    if (main) initializers.insert(std::move(name));
+                    break;
+                }
+                default: message.skip();
+            }
+        }
+        if (main) {
+            for (TensorInfo& input : file_.inputs) input.optional = initializers.contains(input.name);
+        }
+    }
+
+    void node(pbf_reader message, int depth) {
+        std::string type, domain;
+        while (message.next()) {
+            switch (message.tag()) {
+                case 4: type = message.get_string(); break;
+                case 5: attribute(message.get_message(), depth); break;
+                case 7: domain = message.get_string(); break;
+                default: message.skip();
+            }
+        }
+        operators_.insert(domain.empty() || domain == "ai.onnx" ? type : domain + "." + type);
+    }
+
+    void attribute(pbf_reader message, int depth) {
+        while (message.next()) {
+            switch (message.tag()) {
+                case 5:
+                case 10: tensor(message.get_message()); break;
+                case 6:
+                case 11: graph(message.get_message(), depth + 1); break;
+                case 22:
+                case 23: sparse_tensor(message.get_message()); break;
+                default: message.skip();
+            }
+        }
+    }
+
+    std::string sparse_tensor(pbf_reader message) {
+        std::string name;
+        while (message.next()) {
+            switch (message.tag()) {
+                case 1: name = tensor(message.get_message()); break;
+                case 2: tensor(message.get_message()); break;
+                default: message.skip();
+            }
+        }
+        return name;
+    }
+
+    std::string tensor(pbf_reader message) {
+        std::string name;
+        OnnxExternalTensor external;
+        bool is_external = false;
+        while (message.next()) {
+            switch (message.tag()) {
+                case 8: name = message.get_string(); break;
+                case 13: external_entry(message.get_message(), external); break;
+                case 14: is_external = message.get_enum() == 1; break;
+                default: message.skip();
+            }
+        }
+        if (is_external || !external.location.empty()) {
+            external.tensor = name;
+            if (external.location.empty()) throw malformed("tensor '" + printable(name) + "' has external data without a location");
+            file_.external.push_back(std::move(external));
+        }
+        return name;
+    }
+
+    static void external_entry(pbf_reader message, OnnxExternalTensor& external) {
+        std::string key, value;
+        while (message.next()) {
+            switch (message.tag()) {
+                case 1: key = message.get_string(); break;
+                case 2: value = message.get_string(); break;
+                default: message.skip();
+            }
+        }
+        const auto number = [&](std::int64_t& out) {
+            const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), out);
+            if (error != std::errc{} || end != value.data() + value.size() || out < 0) {
+                throw malformed("external data of the ONNX model has a bad " + key, "a number of bytes", "'" + printable(value) + "'");
+            }
+        };
+        if (key == "location") external.location = std::move(value);
+        if (key == "offset") number(external.offset);
+        if (key == "length") number(external.length);
+    }
+
+    TensorInfo value_info(pbf_reader message) {
+        TensorInfo info{.name = {}, .type = ElementType::undefined, .shape = {}, .rank_known = false, .optional = false};
+        std::string odd;
+        while (message.next()) {
+            switch (message.tag()) {
+                case 1: info.name = message.get_string(); break;
+                case 2: type(message.get_message(), info, odd); break;
+                default: message.skip();
+            }
+        }
+        if (!odd.empty()) file_.unsupported.push_back("'" + printable(info.name) + "' is " + odd);
+        return info;
+    }
+
+    static void type(pbf_reader message, TensorInfo& info, std::string& odd) {
+        while (message.next()) {
+            switch (message.tag()) {
+                case 1: tensor_type(message.get_message(), info); break;
+                case 4: odd = "a sequence", message.skip(); break;
+                case 5: odd = "a map", message.skip(); break;
+                case 8: odd = "a sparse tensor", message.skip(); break;
+                case 9: odd = "an optional", message.skip(); break;
+                case 7: odd = "opaque", message.skip(); break;
+                default: message.skip();
+            }
+        }
+    }
+
+    static void tensor_type(pbf_reader message, TensorInfo& info) {
+        while (message.next()) {
+            switch (message.tag()) {
+                case 1: info.type = element_type(message.get_enum()); break;
+                case 2: shape(message.get_message(), info); break;
+                default: message.skip();
+            }
+        }
+    }
+
+    static void shape(pbf_reader message, TensorInfo& info) {
+        info.rank_known = true;
+        info.shape.clear();
+        while (message.next()) {
+            if (message.tag() != 1) {
+                message.skip();
+                continue;
+            }
+            std::int64_t size = -1;
+            pbf_reader dimension = message.get_message();
+            while (dimension.next()) {
+                switch (dimension.tag()) {
+                    case 1: size = std::max<std::int64_t>(dimension.get_int64(), -1); break;
+                    case 2: size = -1, dimension.skip(); break;
+                    default: dimension.skip();
+                }
+            }
+            info.shape.push_back(size);
+            if (info.shape.size() > kMaxRank) throw malformed("'" + printable(info.name) + "' has too many dimensions");
+        }
+    }
+
+    OnnxFile& file_;
+    std::set<std::string> operators_;
+};
+
+bool is_inside(const std::filesystem::path& path, const std::filesystem::path& folder) {
+    const auto [rest, unused] = std::mismatch(folder.begin(), folder.end(), path.begin(), path.end());
+    return rest == folder.end();
+}
+
+}  // namespace
+
+OnnxFile parse_onnx(std::string_view bytes) {
+    OnnxFile file;
+    try {
+        Parser(file).model(pbf_reader(bytes.data(), bytes.size()));
+    } catch (const protozero::end_of_buffer_exception&) {
+        throw malformed("the ONNX file is truncated or damaged", "a whole protobuf message",
+                        "an end after " + std::to_string(bytes.size()) + " bytes", "get the file again");
+    } catch (const protozero::exception& error) {
+        throw malformed("the ONNX file is damaged", "a protobuf message", error.what(), "get the file again");
+    }
+    return file;
+}
+
+std::vector<std::pair<std::string, std::filesystem::path>> external_files(const OnnxFile& file, const std::filesystem::path& folder) {
+    std::map<std::string, std::pair<std::filesystem::path, std::int64_t>> found;
+    if (file.external.empty()) return {};
+    std::error_code error;
+    const std::filesystem::path root = std::filesystem::canonical(folder.empty() ? "." : folder, error);
+    if (error) throw base::system_error(error.value(), "can't resolve", folder);
+    for (const OnnxExternalTensor& tensor : file.external) {
+        const std::string subject = "external data of tensor '" + printable(tensor.tensor) + "'";
+        auto at = found.find(tensor.location);
+        if (at == found.end()) {
+            const auto outside = [&](const std::string& why) {
+                return malformed(subject + " lies outside the model's folder", "a relative path inside the folder of the model",
+                                 "'" + printable(tensor.location) + "'" + why,
+                                 "put the data file beside the model and save the model with its plain name");
+            };
+            const std::filesystem::path relative(tensor.location);
+            if (tensor.location.find('\0') != std::string::npos) throw malformed(subject + " has a location with a null character");
+            if (relative.is_absolute()) throw outside("");
+            if (!is_inside((root / relative).lexically_normal(), root)) throw outside("");
+            const std::filesystem::path path = std::filesystem::canonical(root / relative, error);
+            if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) {
+                throw Error(ErrorCode::not_found, ErrorCategory::input, subject + " is missing",
+                            {.expected = "the file " + (root / relative).string(), .found = {}, .advice = "put that file beside the model"});
+            }
+            if (error) throw base::system_error(error.value(), "can't resolve", root / relative);
+            if (!is_inside(path, root)) throw outside(", a link to " + path.string());
+            if (!std::filesystem::is_regular_file(path, error)) throw malformed(subject + " isn't a regular file", "a file", path.string());
+            const std::uintmax_t size = std::filesystem::file_size(path, error);
+            if (error) throw base::system_error(error.value(), "can't inspect", path);
+            at = found.emplace(tensor.location, std::pair{root / relative, static_cast<std::int64_t>(size)}).first;
+        }
+        const std::int64_t size = at->second.second;
+        if (tensor.offset > size || tensor.length > size - tensor.offset) {
+            throw Error(ErrorCode::data_loss, ErrorCategory::input, subject + " lies beyond the end of its file",
+                        {.expected = "at least " +
+                                     std::to_string(static_cast<std::uint64_t>(tensor.offset) +
+                                                    static_cast<std::uint64_t>(std::max<std::int64_t>(tensor.length, 0))) +
+                                     " bytes in " + at->second.first.string(),
+                         .found = std::to_string(size) + " bytes",
+                         .advice = "get the data file again"});
+        }
+    }
+    std::vector<std::pair<std::string, std::filesystem::path>> files;
+    for (auto& [location, entry] : found) files.emplace_back(location, entry.first);
+    return files;
+}
+
+}  // namespace ai_vmm::graph

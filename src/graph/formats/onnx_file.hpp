@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ai_vmm/model.hpp"
+
+namespace ai_vmm::graph {
+
+/// A tensor whose content lies in a file beside the model.
+struct OnnxExternalTensor {
+    std::string tensor;
+    std::string location;      ///< relative to the model's folder, as the file has it
+    std::int64_t offset = 0;   ///< bytes
+    std::int64_t length = -1;  ///< bytes; -1: to the end of the file
+};
+
+/// What an ONNX file says about itself, read from its protobuf without an engine. Names are the file's, in its order.
+struct OnnxFile {
+    std::vector<TensorInfo> inputs;        ///< graph inputs; those with an initialiser of the same name are optional
+    std::vector<TensorInfo> outputs;       ///< graph outputs; a name may be there twice
+    std::vector<std::string> unsupported;  ///< inputs and outputs that are no dense tensors: "'seq' is a sequence", …
+    std::vector<OnnxExternalTensor> external;
+    std::vector<std::string> operators;  ///< distinct, sorted: "Conv", "com.microsoft.Gelu", …
+};
+
+/// Walks the whole message, subgraphs and functions included.
+/// @throws Error(invalid_argument, input) truncated or damaged, without a graph, or nested too deeply.
+[[nodiscard]] OnnxFile parse_onnx(std::string_view bytes);
+
+/// The files that hold external tensors, distinct, sorted by location: (location, path).
+/// @param folder  where the model is.
+/// @throws Error(invalid_argument) a location that is absolute or leads outside `folder`, by ".." or by a symbolic link; Error(not_found) a missing
+///         file, naming tensor and file; Error(data_loss) a tensor that lies beyond the end of its file.
+[[nodiscard]] std::vector<std::pair<std::string, std::filesystem::path>> external_files(const OnnxFile& file, const std::filesystem::path& folder);
+
+}  // namespace ai_vmm::graph
