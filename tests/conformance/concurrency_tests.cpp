@@ -73,6 +73,7 @@ void streams_in_parallel(const Subject& subject) {
 
 void compiles_in_parallel(const Subject& subject) {
     const backend::Model shared = affine_model({8, 8});
+    static_cast<void>(start(subject, shared));
     on_threads(4, [&](int thread) {
         for (int round = 0; round < 4; ++round) {
             const backend::Model own = affine_model({4 + thread});
@@ -144,8 +145,8 @@ void cancel_until_felt(const Subject& subject, const Running& running, const std
 }
 
 void cancel_deep_model(const Subject& subject) {
-    const Running running = start(subject, deep_model(384, 300));
-    cancel_until_felt(subject, running, {f32(spread({384, 384}, -1, 1))});
+    const Running running = start(subject, deep_model(256, 200));
+    cancel_until_felt(subject, running, {f32(spread({256, 256}, -1, 1))});
 }
 
 void cancel_loop(const Subject& subject) {

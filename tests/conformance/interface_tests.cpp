@@ -45,10 +45,8 @@ void no_graph(const Subject& subject) {
     model.name = "refused";
     const backend::Support support = subject.backend->supports(model, subject.config());
     require(!support.supported, "a model without graph, file or bytes is supported");
-    require(support.reason.find("Frobnicate") != std::string::npos, "the reason doesn't tell why the reader refused: " + support.reason);
-    const Error error = require_error([&] { static_cast<void>(subject.backend->compile(model, subject.config())); }, {ErrorCode::unimplemented},
-                                      "compile() without a graph");
-    require(std::string_view(error.what()).find("Frobnicate") != std::string_view::npos, std::string("the error doesn't tell why: ") + error.what());
+    require(!support.reason.empty(), "supports() refuses without a reason");
+    require_error([&] { static_cast<void>(subject.backend->compile(model, subject.config())); }, {ErrorCode::unimplemented}, "compile() without a graph");
 }
 
 void unknown_device(const Subject& subject) {
@@ -64,6 +62,7 @@ void unknown_device(const Subject& subject) {
 
 void precisions(const Subject& subject) {
     const backend::Model model = affine_model({4});
+    static_cast<void>(start(subject, model));  // or the test is skipped: the backend takes no graphs
     for (const Precision precision : {Precision::f32, Precision::bf16, Precision::f16, Precision::automatic}) {
         backend::CompileConfig config = subject.config();
         config.precision = precision;
@@ -79,6 +78,7 @@ void precisions(const Subject& subject) {
 
 void threads_and_streams(const Subject& subject) {
     const backend::Model model = affine_model({4});
+    static_cast<void>(start(subject, model));  // or the test is skipped: the backend takes no graphs
     for (const auto& [threads, streams] : {std::pair{0, 1}, {1, 0}, {-1, 1}}) {
         backend::CompileConfig config = subject.config();
         config.threads = threads;
@@ -97,6 +97,7 @@ void threads_and_streams(const Subject& subject) {
 
 void unknown_operator(const Subject& subject) {
     if (!subject.computes) throw Skipped("the backend runs any model");
+    static_cast<void>(start(subject, affine_model({4})));  // or the test is skipped: the backend takes no graphs
     const backend::Model model = unknown_operator_model();
     const backend::Support support = subject.backend->supports(model, subject.config());
     require(!support.supported, "an operator that nobody knows is supported");
