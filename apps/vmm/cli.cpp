@@ -69,7 +69,7 @@ void Context::print(std::string_view text) const {
     throw Error(ErrorCode::resource_exhausted, ErrorCategory::system, fmt::format("can't write to standard output (error {})", errno));
 }
 
-void Context::print(const Json& object) const { print(object.dump(terminal.out_is_terminal ? 2 : -1, ' ', false, kReplace) + "\n"); }
+void Context::emit(const Json& object) const { print(object.dump(terminal.out_is_terminal ? 2 : -1, ' ', false, kReplace) + "\n"); }
 
 void Context::note(std::string_view text) const {
     if (quiet || json) return;
@@ -89,7 +89,7 @@ Json to_json(const Error& error) {
 
 int report(const Context& context, const Error& error) {
     if (context.json) {
-        context.print(to_json(error));
+        context.emit(to_json(error));
         return exit_status_of(error);
     }
     const bool colour = context.terminal.err_colour;

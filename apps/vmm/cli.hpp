@@ -51,7 +51,7 @@ struct Context {
     /// Writes to standard output.
     void print(std::string_view text) const;
     /// One JSON object and a newline on standard output: indented on a terminal, one line otherwise.
-    void print(const Json& object) const;
+    void emit(const Json& object) const;
     /// A remark on standard error, unless --quiet or --json.
     void note(std::string_view text) const;
     [[nodiscard]] std::string paint(std::string_view text, Tone tone) const { return cli::paint(text, tone, terminal.out_colour); }

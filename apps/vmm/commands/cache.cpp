@@ -58,7 +58,7 @@ Command add_cache(CLI::App& root) {
                 if (options->action == "ls") {
                     const CacheReport report = vmm.cache_report();
                     if (context.json) {
-                        context.print(report_json(report));
+                        context.emit(report_json(report));
                     } else {
                         print_people(context, report);
                     }
@@ -70,7 +70,7 @@ Command add_cache(CLI::App& root) {
                 const std::int64_t freed = options->action == "gc" ? vmm.cache_collect(limit) : vmm.cache_clear();
                 const CacheReport left = vmm.cache_report();
                 if (context.json) {
-                    context.print(Json{{"schema", "vmm.cache_freed/1"}, {"action", options->action}, {"directory", directory.string()}, {"freed_bytes", freed}, {"size_bytes", left.size_bytes}});
+                    context.emit(Json{{"schema", "vmm.cache_freed/1"}, {"action", options->action}, {"directory", directory.string()}, {"freed_bytes", freed}, {"size_bytes", left.size_bytes}});
                 } else {
                     context.print(fmt::format("freed {}, {} left in {}\n", format_bytes(freed), format_bytes(left.size_bytes), printable(directory.string())));
                 }

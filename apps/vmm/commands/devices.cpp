@@ -101,7 +101,7 @@ Command add_devices(CLI::App& root) {
                                         {"loaded", backend.loaded},
                                         {"reason", backend.reason}});
                 }
-                context.print(Json{{"schema", "vmm.devices/1"}, {"devices", std::move(devices)}, {"backends", std::move(backends)}});
+                context.emit(Json{{"schema", "vmm.devices/1"}, {"devices", std::move(devices)}, {"backends", std::move(backends)}});
                 return kOk;
             }};
 }

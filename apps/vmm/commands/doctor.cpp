@@ -193,7 +193,7 @@ Command add_doctor(CLI::App& root) {
                 if (context.json) {
                     Json list = Json::array();
                     for (const Check& check : checks) list.push_back({{"name", check.name}, {"state", name_of(check.state)}, {"found", check.found}, {"advice", check.advice}});
-                    context.print(Json{{"schema", "vmm.doctor/1"}, {"ok", !failed}, {"checks", std::move(list)}});
+                    context.emit(Json{{"schema", "vmm.doctor/1"}, {"ok", !failed}, {"checks", std::move(list)}});
                     return failed ? kNo : kOk;
                 }
                 std::size_t widest = 0;

@@ -147,7 +147,7 @@ Command add_inspect(CLI::App& root) {
                     profile = vmm.inspect(options->model);
                 }
                 if (context.json) {
-                    context.print(profile_json(profile, options->nodes));
+                    context.emit(profile_json(profile, options->nodes));
                     return kOk;
                 }
                 std::string out = for_people(context, profile);

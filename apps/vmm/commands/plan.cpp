@@ -30,7 +30,7 @@ Command add_plan(CLI::App& root) {
                     explanation = vmm.plan(options->model, constraints);
                 }
                 if (context.json) {
-                    context.print(Json{{"schema", "vmm.plan/1"}, {"model", options->model}, {"plan", Json::parse(explanation.json)}});
+                    context.emit(Json{{"schema", "vmm.plan/1"}, {"model", options->model}, {"plan", Json::parse(explanation.json)}});
                 } else {
                     context.print(explanation.text.ends_with('\n') ? explanation.text : explanation.text + "\n");
                 }

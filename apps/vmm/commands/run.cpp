@@ -169,7 +169,7 @@ int execute(Context& context, const Options& options) {
     if (context.json) {
         Json list = Json::array();
         for (const auto& [name, tensor] : outputs) list.push_back(output_json(name, tensor, options, labels));
-        context.print(Json{{"schema", "vmm.run/1"}, {"deployment", to_json(description)}, {"latency_ms", milliseconds}, {"notes", inputs.notes}, {"outputs", std::move(list)}, {"output_file", options.output}});
+        context.emit(Json{{"schema", "vmm.run/1"}, {"deployment", to_json(description)}, {"latency_ms", milliseconds}, {"notes", inputs.notes}, {"outputs", std::move(list)}, {"output_file", options.output}});
         return kOk;
     }
     if (options.output != "-") {

@@ -10,7 +10,7 @@ Command add_version(CLI::App& root) {
     CLI::App* app = add_subcommand(root, "version", "print the version, the commit and the compiler", "  vmm version\n  vmm version --json");
     return {app, [](Context& context) {
                 if (context.json) {
-                    context.print(Json{{"schema", "vmm.version/1"}, {"version", version()}, {"commit", commit()}, {"compiler", compiler()}});
+                    context.emit(Json{{"schema", "vmm.version/1"}, {"version", version()}, {"commit", commit()}, {"compiler", compiler()}});
                 } else {
                     context.print(fmt::format("vmm {} (commit {}, {})\n", version(), commit(), compiler()));
                 }

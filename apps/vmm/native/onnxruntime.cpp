@@ -130,13 +130,14 @@ public:
     }
 
 private:
-    /// ONNX Runtime reads ONNX alone: a protocol buffer whose first field is ir_version (0x08).
+    /// Says so before the engine's parser gives a riddle.
     static void refuse_other_formats(const std::filesystem::path& path) {
         std::ifstream file(path, std::ios::binary);
-        char first = 0;
-        if (std::filesystem::is_directory(path) || !file.get(first) || first != 0x08) {
+        std::string start(8, '\0');
+        file.read(start.data(), 8);
+        if (std::filesystem::is_directory(path) || start.substr(4) == "TFL3" || start[0] == '<' || start.starts_with("GGUF") || start.starts_with("PK")) {
             throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "ONNX Runtime reads only ONNX files",
-                        {.expected = "an .onnx file", .found = path.filename().string(), .advice = "compare with --against openvino"});
+                        {.expected = "an ONNX file", .found = path.filename().string(), .advice = "compare with --against openvino"});
         }
     }
     static TensorInfo describe(const char* name, const Ort::TypeInfo& type) {

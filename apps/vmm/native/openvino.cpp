@@ -121,6 +121,11 @@ public:
                 config[ov::inference_num_threads.name()] = threads;
                 text_ += fmt::format(", INFERENCE_NUM_THREADS={}", threads);
             }
+            if (settings.aim == Aim::as_given) {  // what backends/openvino sets besides
+                config.insert(ov::hint::dynamic_quantization_group_size(0));
+                config.insert(ov::hint::enable_hyper_threading(true));
+                config.insert(ov::hint::enable_cpu_pinning(false));
+            }
             compiled_ = core_.compile_model(model, "CPU", config);
         });
     }
