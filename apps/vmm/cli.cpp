@@ -35,7 +35,8 @@ Precision precision_of(const std::string& name) {
 }
 
 std::string exit_class(const Error& error) {
-    return error.code() == ErrorCode::failed_precondition && error.category() == ErrorCategory::performance ? "constraint refused" : std::string(to_string(error.code()));
+    return error.code() == ErrorCode::failed_precondition && error.category() == ErrorCategory::performance ? "constraint refused"
+                                                                                                            : std::string(to_string(error.code()));
 }
 
 }  // namespace
@@ -93,14 +94,17 @@ int report(const Context& context, const Error& error) {
         return exit_status_of(error);
     }
     const bool colour = context.terminal.err_colour;
-    std::string text = fmt::format("{} {} {}\n", paint("vmm: error:", Tone::bad, colour), printable(error.message()), paint(fmt::format("[{}]", exit_class(error)), Tone::dim, colour));
-    for (const auto& [label, value] : {std::pair<std::string_view, const std::string&>{"expected", error.expected()}, {"found", error.found()}, {"to do", error.advice()}}) {
+    std::string text = fmt::format("{} {} {}\n", paint("vmm: error:", Tone::bad, colour), printable(error.message()),
+                                   paint(fmt::format("[{}]", exit_class(error)), Tone::dim, colour));
+    for (const auto& [label, value] :
+         {std::pair<std::string_view, const std::string&>{"expected", error.expected()}, {"found", error.found()}, {"to do", error.advice()}}) {
         if (value.empty()) continue;
         std::string_view rest = value;
         bool first = true;
         while (!rest.empty()) {  // several lines stay several lines
             const std::size_t end = std::min(rest.find('\n'), rest.size());
-            text += fmt::format("  {} {}\n", paint(fmt::format("{:<9}", first ? fmt::format("{}:", label) : ""), Tone::dim, colour), printable(rest.substr(0, end)));
+            text += fmt::format("  {} {}\n", paint(fmt::format("{:<9}", first ? fmt::format("{}:", label) : ""), Tone::dim, colour),
+                                printable(rest.substr(0, end)));
             rest.remove_prefix(std::min(end + 1, rest.size()));
             first = false;
         }
@@ -109,7 +113,9 @@ int report(const Context& context, const Error& error) {
     return exit_status_of(error);
 }
 
-Error usage_error(std::string message, ErrorDetail detail) { return {ErrorCode::invalid_argument, ErrorCategory::input, std::move(message), std::move(detail)}; }
+Error usage_error(std::string message, ErrorDetail detail) {
+    return {ErrorCode::invalid_argument, ErrorCategory::input, std::move(message), std::move(detail)};
+}
 
 CLI::App* add_subcommand(CLI::App& root, const std::string& name, const std::string& description, const std::string& examples) {
     CLI::App* app = root.add_subcommand(name, description);
@@ -118,7 +124,8 @@ CLI::App* add_subcommand(CLI::App& root, const std::string& name, const std::str
     return app;
 }
 
-CLI::Option* add_choice(CLI::App& app, const std::string& flags, std::string& target, const std::vector<std::string>& choices, const std::string& description) {
+CLI::Option* add_choice(CLI::App& app, const std::string& flags, std::string& target, const std::vector<std::string>& choices,
+                        const std::string& description) {
     std::string list;
     for (const std::string& choice : choices) list += (list.empty() ? "" : "|") + choice;
     CLI::Option* option = app.add_option(flags, target, description)->type_name(list);
@@ -132,6 +139,17 @@ CLI::Option* add_choice(CLI::App& app, const std::string& flags, std::string& ta
     return option;
 }
 
+CLI::Validator in_range(double low, double high) {
+    return CLI::Validator(
+        [low, high](std::string& text) {
+            double value = 0;
+            const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+            const bool ok = error == std::errc{} && stop == text.data() + text.size() && value >= low && value <= high;
+            return ok ? std::string() : fmt::format("'{}' is no number from {} to {}", text, low, high);
+        },
+        "");
+}
+
 void add_output_options(CLI::App& app, Context& context) {
     app.add_flag("--json", context.json, "one JSON object on standard output, errors too")->group("Output");
     app.add_flag("-q,--quiet", context.quiet, "no progress and no remarks")->group("Output");
@@ -139,9 +157,15 @@ void add_output_options(CLI::App& app, Context& context) {
 }
 
 void LibraryOptions::add_to(CLI::App& app) {
-    app.add_option("--cache-dir", cache_dir, "folder of the artifact cache (default: $AI_VMM_CACHE_DIR, ~/.cache/ai_vmm)")->type_name("DIR")->group("Library");
+    app.add_option("--cache-dir", cache_dir, "folder of the artifact cache (default: $AI_VMM_CACHE_DIR, ~/.cache/ai_vmm)")
+        ->type_name("DIR")
+        ->group("Library");
     app.add_flag("--no-cache", no_cache, "neither read nor write the cache")->group("Library");
-    app.add_option("--backend", backends, "load this backend library or folder too (repeatable)")->type_name("PATH")->take_all()->expected(1)->group("Library");
+    app.add_option("--backend", backends, "load this backend library or folder too (repeatable)")
+        ->type_name("PATH")
+        ->take_all()
+        ->expected(1)
+        ->group("Library");
 }
 
 VMM::Options LibraryOptions::options(const Progress& progress) const {
@@ -155,15 +179,8 @@ VMM::Options LibraryOptions::options(const Progress& progress) const {
 
 void ConstraintOptions::add_to(CLI::App& app) {
     const auto group = [](CLI::Option* option) { option->group("Constraints"); };
-    const CLI::Validator positive(
-        [](std::string& text) {
-            double value = 0;
-            const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-            return error == std::errc{} && stop == text.data() + text.size() && value > 0 && value < 1e15 ? std::string() : fmt::format("'{}' is no positive number", text);
-        },
-        "");
     const auto number = [&](const std::string& flag, double& target, const std::string& text) {
-        group(app.add_option(flag, target, text)->type_name("N")->check(positive));
+        group(app.add_option(flag, target, text)->type_name("N")->check(in_range(1e-9, 1e15)));
     };
     number("--max-latency-ms", max_latency_ms, "median time of one execution, or refuse");
     number("--min-throughput", min_throughput, "items per second, or refuse");
@@ -175,10 +192,13 @@ void ConstraintOptions::add_to(CLI::App& app) {
     group(app.add_option("--device", devices, "only this device: cpu, cpu:0, NVIDIA_GPU, … (repeatable)")->type_name("D")->take_all()->expected(1));
     group(app.add_option("--engine", engines, "only this engine: openvino, onnxruntime (repeatable)")->type_name("E")->take_all()->expected(1));
     group(app.add_option("--prefer", prefer, "hardware to try first (repeatable)")->type_name("D")->take_all()->expected(1));
-    group(app.add_option("--threads", threads, "processor threads per stream")->type_name("N")->check(CLI::Range(1, 4096)));
-    group(app.add_option("--streams", streams, "parallel executions")->type_name("N")->check(CLI::Range(1, 4096)));
+    group(app.add_option("--threads", threads, "processor threads per stream")->type_name("N")->check(in_range(1, 4096)));
+    group(app.add_option("--streams", streams, "parallel executions")->type_name("N")->check(in_range(1, 4096)));
     group(app.add_option("--tune", tune, "time to measure candidates: 5s, 500ms, 0 to predict only (default: 2s)")->type_name("TIME"));
-    group(app.add_option("--shape", shapes, "typical shape of a dynamic input: name=1x3x224x224 (repeatable)")->type_name("NAME=SHAPE")->take_all()->expected(1));
+    group(app.add_option("--shape", shapes, "typical shape of a dynamic input: name=1x3x224x224 (repeatable)")
+              ->type_name("NAME=SHAPE")
+              ->take_all()
+              ->expected(1));
 }
 
 Constraints ConstraintOptions::constraints() const {
@@ -206,7 +226,8 @@ std::chrono::milliseconds parse_duration(std::string_view text) {
     const std::string_view unit = text.substr(static_cast<std::size_t>(stop - text.data()));
     const double factor = unit == "ms" ? 1 : unit == "s" || unit.empty() ? 1000 : unit == "min" ? 60000 : 0;
     if (error != std::errc{} || factor == 0 || !(value >= 0) || value * factor > 8.64e7) {
-        throw usage_error(fmt::format("'{}' is no time", text), {.expected = "such as 5s, 500ms, 2.5 (seconds) or 0, at most a day", .found = std::string(text), .advice = {}});
+        throw usage_error(fmt::format("'{}' is no time", text),
+                          {.expected = "such as 5s, 500ms, 2.5 (seconds) or 0, at most a day", .found = std::string(text), .advice = {}});
     }
     return std::chrono::milliseconds(static_cast<std::int64_t>(value * factor + 0.5));
 }
@@ -223,15 +244,18 @@ Json to_json(const Shape& shape) {
 }
 
 Json to_json(const TensorInfo& info) {
-    return {{"name", info.name}, {"type", to_string(info.type)}, {"shape", info.rank_known ? to_json(info.shape) : Json(nullptr)}, {"optional", info.optional}};
+    return {{"name", info.name},
+            {"type", to_string(info.type)},
+            {"shape", info.rank_known ? to_json(info.shape) : Json(nullptr)},
+            {"optional", info.optional}};
 }
 
 Json to_json(const DeploymentDescription& description) {
     Json steps = Json::object();
     for (const auto& [name, milliseconds] : description.deploy_steps_ms) steps[name] = milliseconds;
-    return {{"name", description.name},           {"source", description.source},         {"engine", description.engine},
-            {"device", description.device},       {"precision", description.precision},   {"threads", description.threads},
-            {"streams", description.streams},     {"batch", description.batch},           {"from_cache", description.from_cache},
+    return {{"name", description.name},           {"source", description.source},       {"engine", description.engine},
+            {"device", description.device},       {"precision", description.precision}, {"threads", description.threads},
+            {"streams", description.streams},     {"batch", description.batch},         {"from_cache", description.from_cache},
             {"deploy_ms", description.deploy_ms}, {"deploy_steps_ms", std::move(steps)}};
 }
 

@@ -55,7 +55,9 @@ struct Context {
     /// A remark on standard error, unless --quiet or --json.
     void note(std::string_view text) const;
     [[nodiscard]] std::string paint(std::string_view text, Tone tone) const { return cli::paint(text, tone, terminal.out_colour); }
-    [[nodiscard]] std::string render(const Table& table, std::size_t indent = 0) const { return table.render(terminal.width, terminal.out_colour, indent); }
+    [[nodiscard]] std::string render(const Table& table, std::size_t indent = 0) const {
+        return table.render(terminal.width, terminal.out_colour, indent);
+    }
 };
 
 /// {"error": {...}}
@@ -84,7 +86,10 @@ Command add_version(CLI::App& root);
 /// A subcommand with its examples under the options; lines of `examples` are printed as they are.
 CLI::App* add_subcommand(CLI::App& root, const std::string& name, const std::string& description, const std::string& examples);
 /// An option that takes one of `choices`; completion scripts offer them.
-CLI::Option* add_choice(CLI::App& app, const std::string& flags, std::string& target, const std::vector<std::string>& choices, const std::string& description);
+CLI::Option* add_choice(CLI::App& app, const std::string& flags, std::string& target, const std::vector<std::string>& choices,
+                        const std::string& description);
+/// Numbers from `low` to `high`; unlike CLI::Range it leaves the help line short.
+[[nodiscard]] CLI::Validator in_range(double low, double high);
 /// --json, --color and --quiet.
 void add_output_options(CLI::App& app, Context& context);
 

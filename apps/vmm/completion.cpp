@@ -53,7 +53,8 @@ CommandInfo look_at(const CLI::App& app) {
         entry.takes_file = entry.takes_value && (type == "FILE" || type == "DIR" || type == "PATH" || type == "NAME=FILE");
         info.options.push_back(std::move(entry));
     }
-    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) info.words.emplace_back(sub->get_name(), sub->get_description());
+    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+        info.words.emplace_back(sub->get_name(), sub->get_description());
     return info;
 }
 
@@ -98,16 +99,19 @@ _vmm() {
             if (!option.takes_value) continue;
             std::string patterns;
             for (const std::string& flag : option.flags) patterns += (patterns.empty() ? "" : "|") + flag;
-            const std::string action = !option.choices.empty() ? fmt::format("COMPREPLY=($(compgen -W {} -- \"$cur\"))", shell_quoted(joined(option.choices)))
-                                       : option.takes_file     ? std::string("COMPREPLY=($(compgen -f -- \"$cur\"))")
-                                                               : std::string("COMPREPLY=()");
+            const std::string action = !option.choices.empty()
+                                           ? fmt::format("COMPREPLY=($(compgen -W {} -- \"$cur\"))", shell_quoted(joined(option.choices)))
+                                       : option.takes_file ? std::string("COMPREPLY=($(compgen -f -- \"$cur\"))")
+                                                           : std::string("COMPREPLY=()");
             out += fmt::format("                {}) {}; return;;\n", patterns, action);
         }
         for (const auto& [word, description] : command.words) words += (words.empty() ? "" : " ") + word;
         out += "            esac\n";
         out += fmt::format("            if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W {} -- \"$cur\"))\n", shell_quoted(flags));
-        if (!words.empty()) out += fmt::format("            else COMPREPLY=($(compgen -W {} -- \"$cur\"))\n", shell_quoted(words));
-        else if (command.takes_files) out += "            else COMPREPLY=($(compgen -f -- \"$cur\"))\n";
+        if (!words.empty())
+            out += fmt::format("            else COMPREPLY=($(compgen -W {} -- \"$cur\"))\n", shell_quoted(words));
+        else if (command.takes_files)
+            out += "            else COMPREPLY=($(compgen -f -- \"$cur\"))\n";
         out += "            fi;;\n";
     };
     for (const CommandInfo& command : commands) block(command, command.name);
@@ -130,9 +134,12 @@ std::string zsh_script(const std::vector<CommandInfo>& commands, const CommandIn
         for (const OptionInfo& option : command.options) {
             for (const std::string& flag : option.flags) {
                 std::string spec = fmt::format("*{}[{}]", flag, bracketed(option.description));
-                if (!option.choices.empty()) spec += fmt::format(":value:({})", joined(option.choices));
-                else if (option.takes_file) spec += ":file:_files";
-                else if (option.takes_value) spec += ":value: ";
+                if (!option.choices.empty())
+                    spec += fmt::format(":value:({})", joined(option.choices));
+                else if (option.takes_file)
+                    spec += ":file:_files";
+                else if (option.takes_value)
+                    spec += ":value: ";
                 text += fmt::format("            {} \\\n", shell_quoted(spec));
             }
         }
@@ -142,14 +149,19 @@ std::string zsh_script(const std::vector<CommandInfo>& commands, const CommandIn
     for (const CommandInfo& command : commands) out += fmt::format("        {}\n", shell_quoted(command.name + ":" + command.description));
     out += "    )\n    local curcontext=$curcontext state line\n    _arguments -C \\\n";
     out += specs(root);
-    out += "            '1:command:->command' '*::argument:->argument'\n    case $state in\n        command) _describe command commands;;\n        argument) case $words[1] in\n";
+    out +=
+        "            '1:command:->command' '*::argument:->argument'\n    case $state in\n        command) _describe command commands;;\n        "
+        "argument) case $words[1] in\n";
     for (const CommandInfo& command : commands) {
         out += fmt::format("        {})\n            _arguments \\\n{}", command.name, specs(command));
         std::string words;
         for (const auto& [word, description] : command.words) words += (words.empty() ? "" : " ") + word;
-        if (!words.empty()) out += fmt::format("            '1:what:({})';;\n", words);
-        else if (command.takes_files) out += "            '*:file:_files';;\n";
-        else out += "            && return;;\n";
+        if (!words.empty())
+            out += fmt::format("            '1:what:({})';;\n", words);
+        else if (command.takes_files)
+            out += "            '*:file:_files';;\n";
+        else
+            out += "            && return;;\n";
     }
     return out + "        esac;;\n    esac\n}\nif [[ $zsh_eval_context[-1] == loadautofunc ]]; then _vmm \"$@\"; else compdef _vmm vmm; fi\n";
 }
@@ -160,9 +172,12 @@ std::string fish_script(const std::vector<CommandInfo>& commands, const CommandI
         for (const OptionInfo& option : command.options) {
             std::string line = fmt::format("complete -c vmm -n {}", shell_quoted(condition, true));
             for (const std::string& flag : option.flags) line += flag.starts_with("--") ? " -l " + flag.substr(2) : " -s " + flag.substr(1);
-            if (!option.choices.empty()) line += " -x -a " + shell_quoted(joined(option.choices), true);
-            else if (option.takes_file) line += " -r -F";
-            else if (option.takes_value) line += " -x";
+            if (!option.choices.empty())
+                line += " -x -a " + shell_quoted(joined(option.choices), true);
+            else if (option.takes_file)
+                line += " -r -F";
+            else if (option.takes_value)
+                line += " -x";
             out += line + " -d " + shell_quoted(option.description, true) + "\n";
         }
     };

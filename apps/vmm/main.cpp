@@ -70,8 +70,11 @@ void check_leftovers(const CLI::App& root) {
         const std::string typed = first.substr(0, first.find('='));
         const bool command = !option && !subcommand_names(app).empty();
         const std::string near = option ? suggestion(typed, option_names(app)) : command ? suggestion(typed, subcommand_names(app)) : "";
-        throw usage_error(fmt::format("{} '{}'{}", option ? "unknown option" : command ? "unknown command" : "unexpected argument", typed,
-                                      command_path(app) == "vmm" ? "" : fmt::format(" of `{}`", command_path(app))),
+        throw usage_error(fmt::format("{} '{}'{}",
+                                      option    ? "unknown option"
+                                      : command ? "unknown command"
+                                                : "unexpected argument",
+                                      typed, command_path(app) == "vmm" ? "" : fmt::format(" of `{}`", command_path(app))),
                           {.expected = {}, .found = {}, .advice = near.empty() ? help : fmt::format("did you mean '{}'? {}", near, help)});
     }
 }
@@ -102,9 +105,13 @@ int run(int argc, char** argv) {
             return kOk;
         } catch (const CLI::ParseError& error) {
             const std::string message = error.what();
-            throw usage_error(message, {.expected = {}, .found = {}, .advice = fmt::format("`{} --help` shows the options and examples", command_path(innermost(root)))});
+            throw usage_error(
+                message,
+                {.expected = {}, .found = {}, .advice = fmt::format("`{} --help` shows the options and examples", command_path(innermost(root)))});
         }
-        context.terminal = Terminal::detect(context.colour == "always" ? ColourMode::always : context.colour == "never" ? ColourMode::never : ColourMode::automatic);
+        context.terminal = Terminal::detect(context.colour == "always"  ? ColourMode::always
+                                            : context.colour == "never" ? ColourMode::never
+                                                                        : ColourMode::automatic);
         check_leftovers(root);
         for (const Command& command : commands) {
             if (command.app->parsed()) return command.run(context);

@@ -57,9 +57,10 @@ Ratio ratio_of(const std::vector<double>& first, const std::vector<double>& seco
 }
 
 nlohmann::ordered_json to_json(const Percentiles& percentiles) {
-    return {{"count", percentiles.count}, {"mean_ms", percentiles.mean}, {"deviation_ms", percentiles.deviation}, {"min_ms", percentiles.min},
-            {"p50_ms", percentiles.p50},  {"p90_ms", percentiles.p90},   {"p95_ms", percentiles.p95},             {"p99_ms", percentiles.p99},
-            {"p99_9_ms", percentiles.p99_9}, {"max_ms", percentiles.max}};
+    return {{"count", percentiles.count}, {"mean_ms", percentiles.mean}, {"deviation_ms", percentiles.deviation},
+            {"min_ms", percentiles.min},  {"p50_ms", percentiles.p50},   {"p90_ms", percentiles.p90},
+            {"p95_ms", percentiles.p95},  {"p99_ms", percentiles.p99},   {"p99_9_ms", percentiles.p99_9},
+            {"max_ms", percentiles.max}};
 }
 
 nlohmann::ordered_json to_json(const Ratio& ratio) { return {{"value", ratio.value}, {"low", ratio.low}, {"high", ratio.high}}; }

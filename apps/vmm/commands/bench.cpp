@@ -123,7 +123,9 @@ void run_rounds(Scenario& scenario, const Options& options, ProgressBar& bar) {
     std::vector<Entry*> running;
     for (Entry& entry : scenario.entries) {
         if (entry.error || (entry.verification && !entry.verification->agrees)) continue;
-        const int wanted = scenario.name == "multi-stream" ? options.callers : scenario.name == "offline" && !entry.contender.run_batch ? entry.contender.callers : 1;
+        const int wanted = scenario.name == "multi-stream"                            ? options.callers
+                           : scenario.name == "offline" && !entry.contender.run_batch ? entry.contender.callers
+                                                                                      : 1;
         for (int i = 0; i < wanted; ++i) entry.callers.push_back(entry.contender.make_caller());
         if (!entry.callers.empty()) entry.callers.front()->run();
         warm_up(scenario, entry, options.warmup);
@@ -151,7 +153,9 @@ void run_rounds(Scenario& scenario, const Options& options, ProgressBar& bar) {
 /// The rate that was asked for; otherwise the highest found whose 99th percentile stays within the bound.
 void run_server_scenario(Scenario& scenario, const Options& options, Deployment& deployment, const TensorMap& inputs, ProgressBar& bar) {
     const auto probe = [&](double rate, double seconds) {
-        return run_server(deployment, inputs, rate, {.time = std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9)), .executions = options.requests}, options.inputs.seed + 1);
+        return run_server(deployment, inputs, rate,
+                          {.time = std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9)), .executions = options.requests},
+                          options.inputs.seed + 1);
     };
     if (options.rate > 0) {
         bar.update("server", 0);
@@ -170,7 +174,8 @@ void run_server_scenario(Scenario& scenario, const Options& options, Deployment&
     for (int i = 0; i < kProbes; ++i) {
         bar.update(fmt::format("server: {} per second", format_number(rate)), static_cast<double>(i) / kProbes);
         ServerRound round = probe(rate, options.seconds / kProbes);
-        const bool within = !round.samples_ms.empty() && round.refused == 0 && round.failed == 0 && percentiles(round.samples_ms).p99 <= scenario.server_bound_ms && round.achieved_per_s > 0.9 * rate;
+        const bool within = !round.samples_ms.empty() && round.refused == 0 && round.failed == 0 &&
+                            percentiles(round.samples_ms).p99 <= scenario.server_bound_ms && round.achieved_per_s > 0.9 * rate;
         if (within && rate > good) {
             good = rate;
             scenario.server_rate = rate;
@@ -183,7 +188,9 @@ void run_server_scenario(Scenario& scenario, const Options& options, Deployment&
     bar.clear();
     if (!scenario.server) {
         throw Error(ErrorCode::failed_precondition, ErrorCategory::performance, "no arrival rate keeps the 99th percentile within the bound",
-                    {.expected = fmt::format("at most {} ms", format_number(scenario.server_bound_ms)), .found = fmt::format("more even at {} per second", format_number(rate)), .advice = "give --rate, or a larger --max-latency-ms"});
+                    {.expected = fmt::format("at most {} ms", format_number(scenario.server_bound_ms)),
+                     .found = fmt::format("more even at {} per second", format_number(rate)),
+                     .advice = "give --rate, or a larger --max-latency-ms"});
     }
 }
 
@@ -273,8 +280,12 @@ Json scenario_json(const Scenario& scenario, const Options& options) {
     Json ratios = Json::array();
     for (const Entry& entry : scenario.entries) {
         const bool own = &entry == &scenario.entries.front();
-        Json object{{"name", entry.contender.name}, {"version", entry.contender.version}, {"settings", entry.contender.settings},
-                    {"status", entry.error ? "not_loaded" : entry.timed() ? "timed" : "not_verified"}};
+        Json object{{"name", entry.contender.name},
+                    {"version", entry.contender.version},
+                    {"settings", entry.contender.settings},
+                    {"status", entry.error     ? "not_loaded"
+                               : entry.timed() ? "timed"
+                                               : "not_verified"}};
         if (entry.error) object["error"] = to_json(*entry.error)["error"];
         if (entry.verification) {
             const auto finite = [](double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); };
@@ -298,7 +309,11 @@ Json scenario_json(const Scenario& scenario, const Options& options) {
         }
         contenders.push_back(std::move(object));
     }
-    Json object{{"scenario", scenario.name}, {"deployment", to_json(scenario.description)}, {"rounds", scenario.rounds}, {"contenders", std::move(contenders)}, {"ratios", std::move(ratios)}};
+    Json object{{"scenario", scenario.name},
+                {"deployment", to_json(scenario.description)},
+                {"rounds", scenario.rounds},
+                {"contenders", std::move(contenders)},
+                {"ratios", std::move(ratios)}};
     if (options.same_config && scenario.entries.size() > 1 && scenario.entries[1].timed()) {
         const Ratio added = added_us(scenario.entries[0], scenario.entries[1]);
         object["added_latency_us"] = to_json(added);
@@ -314,23 +329,39 @@ Json scenario_json(const Scenario& scenario, const Options& options) {
 }
 
 std::string scenario_text(const Context& context, const Scenario& scenario, const Options& options) {
-    std::string out = fmt::format("{}  {} on {} in {}, {} thread{} x {} stream{}\n", context.paint(scenario.name, Tone::bold), printable(scenario.description.engine), scenario.description.device,
-                                  scenario.description.precision, scenario.description.threads, scenario.description.threads == 1 ? "" : "s", scenario.description.streams,
-                                  scenario.description.streams == 1 ? "" : "s");
+    std::string out =
+        fmt::format("{}  {} on {} in {}, {} thread{} x {} stream{}\n", context.paint(scenario.name, Tone::bold),
+                    printable(scenario.description.engine), scenario.description.device, scenario.description.precision, scenario.description.threads,
+                    scenario.description.threads == 1 ? "" : "s", scenario.description.streams, scenario.description.streams == 1 ? "" : "s");
     Table table;
-    table.column("").column("P50", Table::Align::right).column("P90", Table::Align::right).column("P95", Table::Align::right).column("P99", Table::Align::right);
-    table.column("P99.9", Table::Align::right).column("PER SECOND", Table::Align::right).column("RUNS", Table::Align::right).column("SETTINGS", Table::Align::left, true);
+    table.column("")
+        .column("P50", Table::Align::right)
+        .column("P90", Table::Align::right)
+        .column("P95", Table::Align::right)
+        .column("P99", Table::Align::right);
+    table.column("P99.9", Table::Align::right)
+        .column("PER SECOND", Table::Align::right)
+        .column("RUNS", Table::Align::right)
+        .column("SETTINGS", Table::Align::left, true);
     for (const Entry& entry : scenario.entries) {
         if (!entry.timed()) continue;
         const Percentiles times = percentiles(entry.samples_ms);
-        table.row({{entry.contender.name, Tone::accent}, format_ms(times.p50), format_ms(times.p90), format_ms(times.p95), format_ms(times.p99), format_ms(times.p99_9),
-                   format_number(median(entry.round_per_s)), std::to_string(times.count), entry.contender.settings});
+        table.row({{entry.contender.name, Tone::accent},
+                   format_ms(times.p50),
+                   format_ms(times.p90),
+                   format_ms(times.p95),
+                   format_ms(times.p99),
+                   format_ms(times.p99_9),
+                   format_number(median(entry.round_per_s)),
+                   std::to_string(times.count),
+                   entry.contender.settings});
     }
     out += context.render(table, 2);
     for (std::size_t i = 1; i < scenario.entries.size(); ++i) {
         const Entry& entry = scenario.entries[i];
         if (entry.error) {
-            out += fmt::format("  {} {}: {}\n", context.paint("not compared", Tone::warning), entry.contender.name, printable(entry.error->message()));
+            out +=
+                fmt::format("  {} {}: {}\n", context.paint("not compared", Tone::warning), entry.contender.name, printable(entry.error->message()));
             continue;
         }
         if (!entry.timed()) {
@@ -339,18 +370,21 @@ std::string scenario_text(const Context& context, const Scenario& scenario, cons
         }
         const Ratio ratio = speed_over(scenario, entry);
         out += fmt::format("  {} {} natively ({:.2f} to {:.2f} over {} rounds); outputs agree within {:.2g}{}\n",
-                           context.paint(fmt::format("{:.2f}x", ratio.value), ratio.value >= 1 ? Tone::good : Tone::warning), entry.contender.name, ratio.low, ratio.high, scenario.rounds,
-                           entry.verification->relative_error, entry.verification->same_top ? "" : ", another class leads");
+                           context.paint(fmt::format("{:.2f}x", ratio.value), ratio.value >= 1 ? Tone::good : Tone::warning), entry.contender.name,
+                           ratio.low, ratio.high, scenario.rounds, entry.verification->relative_error,
+                           entry.verification->same_top ? "" : ", another class leads");
         if (options.same_config) {
             const Ratio added = added_us(scenario.entries.front(), entry);
             const double base = 1000 * median(entry.samples_ms);
-            out += fmt::format("  added latency {} µs ({:+.2f} %), {} to {} over the rounds\n", format_number(added.value), base > 0 ? 100 * added.value / base : 0, format_number(added.low), format_number(added.high));
+            out += fmt::format("  added latency {} µs ({:+.2f} %), {} to {} over the rounds\n", format_number(added.value),
+                               base > 0 ? 100 * added.value / base : 0, format_number(added.low), format_number(added.high));
         }
     }
     if (scenario.server) {
-        out += fmt::format("  {} arrivals per second{}; {} refused, {} failed; sent at most {} late (p99)\n", format_number(scenario.server_rate),
-                           scenario.server_bound_ms > 0 ? fmt::format(", the most found with p99 within {}", format_ms(scenario.server_bound_ms)) : "", scenario.server->refused, scenario.server->failed,
-                           format_ms(scenario.server->generator_lag_p99_ms));
+        out +=
+            fmt::format("  {} arrivals per second{}; {} refused, {} failed; sent at most {} late (p99)\n", format_number(scenario.server_rate),
+                        scenario.server_bound_ms > 0 ? fmt::format(", the most found with p99 within {}", format_ms(scenario.server_bound_ms)) : "",
+                        scenario.server->refused, scenario.server->failed, format_ms(scenario.server->generator_lag_p99_ms));
     }
     return out;
 }
@@ -362,16 +396,22 @@ int execute(Context& context, Options options) {
     for (const std::string& name : scenarios) {
         if (std::ranges::find(known, name) != known.end()) continue;
         const std::string near = suggestion(name, known);
-        throw usage_error(fmt::format("no scenario '{}'", name), {.expected = "single-stream, multi-stream, offline or server", .found = name, .advice = near.empty() ? "" : fmt::format("did you mean '{}'?", near)});
+        throw usage_error(fmt::format("no scenario '{}'", name), {.expected = "single-stream, multi-stream, offline or server",
+                                                                  .found = name,
+                                                                  .advice = near.empty() ? "" : fmt::format("did you mean '{}'?", near)});
     }
     for (const std::string& engine : split_names(options.against)) {
-        if (engine != "openvino" && engine != "onnxruntime") throw usage_error(fmt::format("no engine '{}' to compare with", engine), {.expected = "openvino or onnxruntime", .found = engine, .advice = {}});
+        if (engine != "openvino" && engine != "onnxruntime")
+            throw usage_error(fmt::format("no engine '{}' to compare with", engine),
+                              {.expected = "openvino or onnxruntime", .found = engine, .advice = {}});
     }
     const bool server = std::ranges::find(scenarios, "server") != scenarios.end();
     if (server && (!options.against.empty() || options.same_config)) {
-        throw usage_error("the engines have no server of their own to compare with", {.expected = "single-stream, multi-stream or offline with --against and --same-config", .found = "server", .advice = {}});
+        throw usage_error("the engines have no server of their own to compare with",
+                          {.expected = "single-stream, multi-stream or offline with --against and --same-config", .found = "server", .advice = {}});
     }
-    if (options.same_config && !options.against.empty()) throw usage_error("--same-config compares with the engine that the plan chose: leave --against out");
+    if (options.same_config && !options.against.empty())
+        throw usage_error("--same-config compares with the engine that the plan chose: leave --against out");
     if (options.same_config && scenarios != std::vector<std::string>{"single-stream"}) throw usage_error("--same-config is for single-stream");
     if (options.callers == 0) options.callers = std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
     if (options.inputs.seed == 0) options.inputs.seed = 1;
@@ -403,29 +443,41 @@ int execute(Context& context, Options options) {
 }  // namespace
 
 Command add_bench(CLI::App& root) {
-    CLI::App* app = add_subcommand(root, "bench", "time a model, and compare with the engines called natively",
-                                   "  vmm bench resnet50.onnx\n"
-                                   "  vmm bench resnet50.onnx --against openvino,onnxruntime\n"
-                                   "  vmm bench resnet50.onnx --scenario offline --against openvino --seconds 20\n"
-                                   "  vmm bench resnet50.onnx --scenario server --rate 200\n"
-                                   "  vmm bench resnet50.onnx --same-config            # what AI VMM adds to one call\n"
-                                   "  vmm bench bert.onnx --shape input_ids=1x128 --json\n"
-                                   "\n"
-                                   "Engines run natively in this process with their own recommended settings in f32, in turns with AI VMM. Outputs are\n"
-                                   "compared first: what does not agree is not timed, and the exit status is 1. A ratio above 1 means AI VMM is faster.");
+    CLI::App* app =
+        add_subcommand(root, "bench", "time a model, and compare with the engines called natively",
+                       "  vmm bench resnet50.onnx\n"
+                       "  vmm bench resnet50.onnx --against openvino,onnxruntime\n"
+                       "  vmm bench resnet50.onnx --scenario offline --against openvino --seconds 20\n"
+                       "  vmm bench resnet50.onnx --scenario server --rate 200\n"
+                       "  vmm bench resnet50.onnx --same-config            # what AI VMM adds to one call\n"
+                       "  vmm bench bert.onnx --shape input_ids=1x128 --json\n"
+                       "\n"
+                       "Engines run natively in this process with their own recommended settings in f32, in turns with AI VMM. Outputs are\n"
+                       "compared first: what does not agree is not timed, and the exit status is 1. A ratio above 1 means AI VMM is faster.");
     auto options = std::make_shared<Options>();
     app->add_option("model", options->model, "model file or folder")->required()->type_name("MODEL");
     const auto group = [](CLI::Option* option) { option->group("Measurement"); };
-    group(app->add_option("-s,--scenario", options->scenarios, "single-stream (default), multi-stream, offline, server (repeatable)")->type_name("S")->take_all()->expected(1));
+    group(app->add_option("-s,--scenario", options->scenarios, "single-stream (default), multi-stream, offline, server (repeatable)")
+              ->type_name("S")
+              ->take_all()
+              ->expected(1));
     group(app->add_option("--against", options->against, "run natively beside it: openvino,onnxruntime")->type_name("E")->take_all()->expected(1));
     group(app->add_flag("--same-config", options->same_config, "compare with the chosen engine, configured as the plan says"));
-    group(app->add_option("--seconds", options->seconds, "time per scenario and contender (default 5)")->type_name("N")->check(CLI::Range(0.01, 86400.0)));
+    group(app->add_option("--seconds", options->seconds, "time per scenario and contender (default 5)")
+              ->type_name("N")
+              ->check(in_range(0.01, 86400.0)));
     group(app->add_option("--requests", options->requests, "so many executions per scenario and contender instead")->type_name("N"));
     group(app->add_option("--warmup", options->warmup, "executions before (default 10)")->type_name("N"));
-    group(app->add_option("--rounds", options->rounds, "turns of each contender (default 5; 20 with --same-config)")->type_name("N")->check(CLI::Range(1, 10000)));
-    group(app->add_option("--callers", options->callers, "multi-stream: threads that call at once (default: processors)")->type_name("N")->check(CLI::Range(1, 1024)));
-    group(app->add_option("--rate", options->rate, "server: arrivals per second (default: searched)")->type_name("R")->check(CLI::Range(0.001, 1e7)));
-    group(app->add_option("--tolerance", options->tolerance, "relative error up to which outputs agree (default 0.01)")->type_name("F")->check(CLI::Range(0.0, 1.0)));
+    group(app->add_option("--rounds", options->rounds, "turns of each contender (default 5; 20 with --same-config)")
+              ->type_name("N")
+              ->check(in_range(1, 10000)));
+    group(app->add_option("--callers", options->callers, "multi-stream: threads that call at once (default: processors)")
+              ->type_name("N")
+              ->check(in_range(1, 1024)));
+    group(app->add_option("--rate", options->rate, "server: arrivals per second (default: searched)")->type_name("R")->check(in_range(0.001, 1e7)));
+    group(app->add_option("--tolerance", options->tolerance, "relative error up to which outputs agree (default 0.01)")
+              ->type_name("F")
+              ->check(in_range(0.0, 1.0)));
     group(app->add_flag("--samples", options->samples, "JSON with every sample"));
     options->inputs.add_to(*app);
     options->constraints.add_to(*app);

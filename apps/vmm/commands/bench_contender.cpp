@@ -57,7 +57,9 @@ native::LoadFunction load_function(const std::string& name) {
         reasons += fmt::format("{}{}", reasons.empty() ? "" : "; ", reason != nullptr ? reason : "no such symbol");
     }
     throw Error(ErrorCode::unavailable, ErrorCategory::system, fmt::format("can't load {} for the comparison", name),
-                {.expected = fmt::format("{} under {}", file, (folder / "lib").string()), .found = reasons.empty() ? "no such file" : reasons, .advice = "build or install AI VMM with its native comparisons"});
+                {.expected = fmt::format("{} under {}", file, (folder / "lib").string()),
+                 .found = reasons.empty() ? "no such file" : reasons,
+                 .advice = "build or install AI VMM with its native comparisons"});
 }
 
 }  // namespace
@@ -65,8 +67,9 @@ native::LoadFunction load_function(const std::string& name) {
 Contender own_contender(const std::shared_ptr<Deployment>& deployment, const std::vector<Tensor>& inputs) {
     const DeploymentDescription description = deployment->describe();
     Contender contender{.name = "ai_vmm", .version = description.engine};
-    contender.settings = fmt::format("{}, {}, {} thread{}, {} stream{}, batch {}", description.device, description.precision, description.threads, description.threads == 1 ? "" : "s",
-                                     description.streams, description.streams == 1 ? "" : "s", description.batch);
+    contender.settings =
+        fmt::format("{}, {}, {} thread{}, {} stream{}, batch {}", description.device, description.precision, description.threads,
+                    description.threads == 1 ? "" : "s", description.streams, description.streams == 1 ? "" : "s", description.batch);
     contender.callers = std::max(1, description.streams);
     for (const TensorInfo& info : deployment->outputs()) contender.output_names.push_back(info.name);
     contender.make_caller = [deployment, inputs] { return std::make_unique<OwnCaller>(deployment, inputs); };
@@ -82,15 +85,20 @@ Contender own_contender(const std::shared_ptr<Deployment>& deployment, const std
 Contender native_contender(const std::string& name, const std::string& model, const native::Settings& settings, const TensorMap& inputs) {
     const native::LoadFunction load = load_function(name);
     const std::shared_ptr<native::Engine> engine(load(model, settings));
-    Contender contender{.name = name, .version = engine->version(), .settings = engine->settings(), .callers = engine->preferred_callers(), .owner = engine};
+    Contender contender{
+        .name = name, .version = engine->version(), .settings = engine->settings(), .callers = engine->preferred_callers(), .owner = engine};
     const std::vector<TensorInfo> infos = engine->inputs();
     std::vector<Tensor> ordered;
     for (std::size_t i = 0; i < infos.size(); ++i) {
         const Tensor* tensor = inputs.find(infos[i].name);
         if (tensor == nullptr && infos.size() == inputs.size()) tensor = &(inputs.begin() + static_cast<std::ptrdiff_t>(i))->second;
-        if (tensor == nullptr) throw Error(ErrorCode::failed_precondition, ErrorCategory::runtime, fmt::format("{} has an input '{}' that AI VMM's deployment lacks", name, infos[i].name));
+        if (tensor == nullptr)
+            throw Error(ErrorCode::failed_precondition, ErrorCategory::runtime,
+                        fmt::format("{} has an input '{}' that AI VMM's deployment lacks", name, infos[i].name));
         if (tensor->type() != infos[i].type) {
-            throw Error(ErrorCode::failed_precondition, ErrorCategory::runtime, fmt::format("{} takes {} for input '{}', AI VMM {}", name, to_string(infos[i].type), infos[i].name, to_string(tensor->type())));
+            throw Error(
+                ErrorCode::failed_precondition, ErrorCategory::runtime,
+                fmt::format("{} takes {} for input '{}', AI VMM {}", name, to_string(infos[i].type), infos[i].name, to_string(tensor->type())));
         }
         ordered.push_back(*tensor);
     }
@@ -123,8 +131,10 @@ Verification verify(const Contender& own, const Contender& other, double toleran
         result.relative_error = std::max(result.relative_error, difference.relative_error);
         result.max_scaled_error = std::max(result.max_scaled_error, difference.max_scaled_error);
         result.same_top = result.same_top && difference.same_top;
-        if (difference.unequal_exact > 0 && result.reason.empty()) result.reason = fmt::format("{}: {} of {} elements differ", output, difference.unequal_exact, outputs[i].element_count());
-        if (!(difference.relative_error <= tolerance) && result.reason.empty()) result.reason = fmt::format("{}: relative error {:.3g} above {:.3g}", output, difference.relative_error, tolerance);
+        if (difference.unequal_exact > 0 && result.reason.empty())
+            result.reason = fmt::format("{}: {} of {} elements differ", output, difference.unequal_exact, outputs[i].element_count());
+        if (!(difference.relative_error <= tolerance) && result.reason.empty())
+            result.reason = fmt::format("{}: relative error {:.3g} above {:.3g}", output, difference.relative_error, tolerance);
     }
     result.agrees = result.reason.empty();
     return result;
@@ -164,7 +174,8 @@ Round run_parallel(std::vector<std::unique_ptr<native::Caller>>& callers, const 
             start.arrive_and_wait();
             try {
                 Limit own = limit;
-                if (limit.executions > 0) own.executions = std::max<std::size_t>(1, limit.executions / count + (i < limit.executions % count ? 1 : 0));
+                if (limit.executions > 0)
+                    own.executions = std::max<std::size_t>(1, limit.executions / count + (i < limit.executions % count ? 1 : 0));
                 rounds[i] = run_single(*callers[i], own);
             } catch (...) {
                 errors[i] = std::current_exception();

@@ -34,7 +34,8 @@ struct Contender {
 /// An engine from its library beside this program.
 /// @param inputs  by the deployment's names; taken by name, or by position where the engine has other names
 /// @throws Error(invalid_argument) no such engine; Error(unavailable) its library can't be loaded; as native::LoadFunction.
-[[nodiscard]] Contender native_contender(const std::string& name, const std::string& model, const native::Settings& settings, const TensorMap& inputs);
+[[nodiscard]] Contender native_contender(const std::string& name, const std::string& model, const native::Settings& settings,
+                                         const TensorMap& inputs);
 
 /// How the outputs of a contender compare with AI VMM's on the same inputs.
 struct Verification {

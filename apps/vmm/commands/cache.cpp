@@ -18,20 +18,34 @@ struct Options {
 Json report_json(const CacheReport& report) {
     Json entries = Json::array();
     for (const CacheEntry& entry : report.entries) {
-        entries.push_back({{"key", entry.key}, {"model", entry.model}, {"kind", entry.kind}, {"size_bytes", entry.size_bytes}, {"last_used_unix_s", entry.last_used_unix_s}});
+        entries.push_back({{"key", entry.key},
+                           {"model", entry.model},
+                           {"kind", entry.kind},
+                           {"size_bytes", entry.size_bytes},
+                           {"last_used_unix_s", entry.last_used_unix_s}});
     }
-    return {{"schema", "vmm.cache/1"},        {"directory", report.directory.string()}, {"size_bytes", report.size_bytes},
-            {"limit_bytes", report.limit_bytes}, {"writable", report.writable},           {"entries", std::move(entries)}};
+    return {{"schema", "vmm.cache/1"},         {"directory", report.directory.string()},
+            {"size_bytes", report.size_bytes}, {"limit_bytes", report.limit_bytes},
+            {"writable", report.writable},     {"entries", std::move(entries)}};
 }
 
 void print_people(const Context& context, const CacheReport& report) {
-    std::string out = fmt::format("{}: {} of {} in {} entr{}{}\n", printable(report.directory.string()), format_bytes(report.size_bytes), format_bytes(report.limit_bytes), report.entries.size(),
-                                  report.entries.size() == 1 ? "y" : "ies", report.writable ? "" : context.paint(" (read-only: nothing is stored)", Tone::warning));
+    std::string out = fmt::format("{}: {} of {} in {} entr{}{}\n", printable(report.directory.string()), format_bytes(report.size_bytes),
+                                  format_bytes(report.limit_bytes), report.entries.size(), report.entries.size() == 1 ? "y" : "ies",
+                                  report.writable ? "" : context.paint(" (read-only: nothing is stored)", Tone::warning));
     Table table;
-    table.column("MODEL", Table::Align::left, true).column("KIND").column("SIZE", Table::Align::right).column("LAST USED").column("KEY", Table::Align::left, true);
+    table.column("MODEL", Table::Align::left, true)
+        .column("KIND")
+        .column("SIZE", Table::Align::right)
+        .column("LAST USED")
+        .column("KEY", Table::Align::left, true);
     for (const CacheEntry& entry : report.entries) {
         const auto when = static_cast<std::time_t>(entry.last_used_unix_s);
-        table.row({{entry.model, Tone::accent}, entry.kind, format_bytes(entry.size_bytes), fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(when)), entry.key.substr(0, 16)});
+        table.row({{entry.model, Tone::accent},
+                   entry.kind,
+                   format_bytes(entry.size_bytes),
+                   fmt::format("{:%Y-%m-%d %H:%M}", fmt::localtime(when)),
+                   entry.key.substr(0, 16)});
     }
     if (!table.empty()) out += context.render(table);
     context.print(out);
@@ -47,7 +61,7 @@ Command add_cache(CLI::App& root) {
                                    "  vmm cache clear");
     auto options = std::make_shared<Options>();
     add_choice(*app, "action", options->action, {"ls", "gc", "clear"}, "what to do")->required();
-    app->add_option("--limit-mb", options->limit_mb, "gc: trim to this size in MiB")->type_name("N")->check(CLI::Range(0.0, 1e12));
+    app->add_option("--limit-mb", options->limit_mb, "gc: trim to this size in MiB")->type_name("N")->check(in_range(0.0, 1e12));
     options->library.add_to(*app);
     return {app, [options](Context& context) {
                 if (options->limit_mb >= 0 && options->action != "gc") throw usage_error("--limit-mb belongs to `vmm cache gc`");
@@ -70,9 +84,14 @@ Command add_cache(CLI::App& root) {
                 const std::int64_t freed = options->action == "gc" ? vmm.cache_collect(limit) : vmm.cache_clear();
                 const CacheReport left = vmm.cache_report();
                 if (context.json) {
-                    context.emit(Json{{"schema", "vmm.cache_freed/1"}, {"action", options->action}, {"directory", directory.string()}, {"freed_bytes", freed}, {"size_bytes", left.size_bytes}});
+                    context.emit(Json{{"schema", "vmm.cache_freed/1"},
+                                      {"action", options->action},
+                                      {"directory", directory.string()},
+                                      {"freed_bytes", freed},
+                                      {"size_bytes", left.size_bytes}});
                 } else {
-                    context.print(fmt::format("freed {}, {} left in {}\n", format_bytes(freed), format_bytes(left.size_bytes), printable(directory.string())));
+                    context.print(
+                        fmt::format("freed {}, {} left in {}\n", format_bytes(freed), format_bytes(left.size_bytes), printable(directory.string())));
                 }
                 return kOk;
             }};

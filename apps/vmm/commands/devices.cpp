@@ -40,8 +40,12 @@ void print_people(const Context& context, const Hardware& hardware) {
     table.column("DEVICE").column("KIND").column("NAME", Table::Align::left, true).column("UNITS", Table::Align::right);
     table.column("MEMORY", Table::Align::right).column("FREE", Table::Align::right);
     for (const DeviceInfo& device : hardware.devices) {
-        table.row({{device.id, Tone::accent}, to_string(device.kind), device.name, std::to_string(device.compute_units),
-                   device.memory_total_bytes > 0 ? format_bytes(device.memory_total_bytes) : "", device.memory_free_bytes > 0 ? format_bytes(device.memory_free_bytes) : ""});
+        table.row({{device.id, Tone::accent},
+                   to_string(device.kind),
+                   device.name,
+                   std::to_string(device.compute_units),
+                   device.memory_total_bytes > 0 ? format_bytes(device.memory_total_bytes) : "",
+                   device.memory_free_bytes > 0 ? format_bytes(device.memory_free_bytes) : ""});
     }
     std::string out = table.empty() ? "no device found\n" : context.render(table);
     Table routes;
@@ -55,7 +59,8 @@ void print_people(const Context& context, const Hardware& hardware) {
     for (const DeviceInfo& device : hardware.devices) {
         if (device.features.empty() && device.scores == DeviceScores{}) continue;
         std::string text = device.features.empty() ? "" : "features " + joined(device.features);
-        if (device.scores.memory_bandwidth_gb_s > 0) text += fmt::format("{}memory {} GB/s", text.empty() ? "" : "; ", format_number(device.scores.memory_bandwidth_gb_s));
+        if (device.scores.memory_bandwidth_gb_s > 0)
+            text += fmt::format("{}memory {} GB/s", text.empty() ? "" : "; ", format_number(device.scores.memory_bandwidth_gb_s));
         if (device.scores.f32_gflops > 0) text += fmt::format("{}f32 {} GFLOP/s", text.empty() ? "" : "; ", format_number(device.scores.f32_gflops));
         out += "\n" + context.paint(device.id, Tone::accent);
         const std::size_t room = context.terminal.width > 12 ? static_cast<std::size_t>(context.terminal.width) - device.id.size() - 1 : 0;
@@ -68,7 +73,8 @@ void print_people(const Context& context, const Hardware& hardware) {
     bool skipped = false;
     for (const BackendReport& backend : hardware.backends) {
         if (backend.loaded) continue;
-        out += fmt::format("{}{} {}: {}\n", skipped ? "" : "\n", context.paint("skipped", Tone::warning), printable(backend.name), printable(backend.reason));
+        out += fmt::format("{}{} {}: {}\n", skipped ? "" : "\n", context.paint("skipped", Tone::warning), printable(backend.name),
+                           printable(backend.reason));
         skipped = true;
     }
     context.print(out);

@@ -70,7 +70,8 @@ void check_processor(std::vector<Check>& checks, const Hardware& hardware) {
     const double quota = cgroup_quota();
     const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
     Check check{.name = "processor"};
-    check.found = fmt::format("{} of {} processors usable, {}", usable, online, quota > 0 ? fmt::format("control group grants {:.2f}", quota) : "no control-group limit");
+    check.found = fmt::format("{} of {} processors usable, {}", usable, online,
+                              quota > 0 ? fmt::format("control group grants {:.2f}", quota) : "no control-group limit");
     if (quota > 0 && quota < 1) {
         check.state = State::warning;
         check.advice = "less than one processor: latencies will jump; raise the container's cpu limit";
@@ -107,7 +108,8 @@ void check_backends(std::vector<Check>& checks, const Hardware& hardware) {
         Check check{.name = "backend " + backend.name};
         if (backend.loaded) {
             ++loaded;
-            check.found = fmt::format("{} ({})", backend.engine_version.empty() ? backend.version : backend.engine_version, backend.path.empty() ? "built in" : backend.path);
+            check.found = fmt::format("{} ({})", backend.engine_version.empty() ? backend.version : backend.engine_version,
+                                      backend.path.empty() ? "built in" : backend.path);
         } else {
             check.state = State::warning;
             check.found = "skipped: " + backend.reason;
@@ -116,12 +118,17 @@ void check_backends(std::vector<Check>& checks, const Hardware& hardware) {
         checks.push_back(std::move(check));
     }
     if (loaded == 0) {
-        checks.push_back({.name = "backends", .state = State::fail, .found = "none loaded: nothing can be deployed", .advice = "build them (`make build`), or set AI_VMM_BACKEND_PATH to their folder"});
+        checks.push_back({.name = "backends",
+                          .state = State::fail,
+                          .found = "none loaded: nothing can be deployed",
+                          .advice = "build them (`make build`), or set AI_VMM_BACKEND_PATH to their folder"});
     }
     for (const DeviceInfo& device : hardware.devices) {
         std::string routes;
-        for (const DeviceRoute& route : device.routes) routes += fmt::format("{}{} ({})", routes.empty() ? "" : ", ", route.backend, route.backend_device);
-        Check check{.name = "device " + device.id, .found = fmt::format("{}; {}", device.name, routes.empty() ? "no engine reaches it" : "through " + routes)};
+        for (const DeviceRoute& route : device.routes)
+            routes += fmt::format("{}{} ({})", routes.empty() ? "" : ", ", route.backend, route.backend_device);
+        Check check{.name = "device " + device.id,
+                    .found = fmt::format("{}; {}", device.name, routes.empty() ? "no engine reaches it" : "through " + routes)};
         if (device.routes.empty()) {
             check.state = State::warning;
             check.advice = "no loaded backend drives this device";
@@ -133,7 +140,9 @@ void check_backends(std::vector<Check>& checks, const Hardware& hardware) {
 
 void check_cache(std::vector<Check>& checks, const CacheReport& report, bool used) {
     if (!used) return;
-    Check check{.name = "cache", .found = fmt::format("{}: {} of {}, {} entries", report.directory.string(), format_bytes(report.size_bytes), format_bytes(report.limit_bytes), report.entries.size())};
+    Check check{.name = "cache",
+                .found = fmt::format("{}: {} of {}, {} entries", report.directory.string(), format_bytes(report.size_bytes),
+                                     format_bytes(report.limit_bytes), report.entries.size())};
     if (!report.writable) {
         check.state = State::warning;
         check.found += ", not writable";
@@ -167,7 +176,10 @@ void check_conversion(std::vector<Check>& checks) {
             return;
         }
     }
-    checks.push_back({.name = "conversion", .state = State::warning, .found = "no conversion environment", .advice = "only needed for PyTorch and Hugging Face models: `make convert-env`"});
+    checks.push_back({.name = "conversion",
+                      .state = State::warning,
+                      .found = "no conversion environment",
+                      .advice = "only needed for PyTorch and Hugging Face models: `make convert-env`"});
 }
 
 }  // namespace
@@ -192,14 +204,16 @@ Command add_doctor(CLI::App& root) {
                 for (const Check& check : checks) failed = failed || check.state == State::fail;
                 if (context.json) {
                     Json list = Json::array();
-                    for (const Check& check : checks) list.push_back({{"name", check.name}, {"state", name_of(check.state)}, {"found", check.found}, {"advice", check.advice}});
+                    for (const Check& check : checks)
+                        list.push_back({{"name", check.name}, {"state", name_of(check.state)}, {"found", check.found}, {"advice", check.advice}});
                     context.emit(Json{{"schema", "vmm.doctor/1"}, {"ok", !failed}, {"checks", std::move(list)}});
                     return failed ? kNo : kOk;
                 }
                 std::size_t widest = 0;
                 for (const Check& check : checks) widest = std::max(widest, display_width(check.name));
                 const std::size_t indent = widest + 7;
-                const std::size_t room = context.terminal.width > static_cast<int>(indent) + 20 ? static_cast<std::size_t>(context.terminal.width) - indent : 0;
+                const std::size_t room =
+                    context.terminal.width > static_cast<int>(indent) + 20 ? static_cast<std::size_t>(context.terminal.width) - indent : 0;
                 std::string out;
                 for (const Check& check : checks) {
                     const Tone tone = check.state == State::ok ? Tone::good : check.state == State::warning ? Tone::warning : Tone::bad;
@@ -210,7 +224,8 @@ Command add_doctor(CLI::App& root) {
                         first = false;
                     }
                     if (check.advice.empty()) continue;
-                    for (const std::string& line : wrap("to do: " + check.advice, room)) out += std::string(indent, ' ') + context.paint(line, Tone::dim) + "\n";
+                    for (const std::string& line : wrap("to do: " + check.advice, room))
+                        out += std::string(indent, ' ') + context.paint(line, Tone::dim) + "\n";
                 }
                 context.print(out);
                 return failed ? kNo : kOk;

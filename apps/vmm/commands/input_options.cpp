@@ -18,7 +18,8 @@ std::vector<double> numbers(const std::string& text, std::string_view flag) {
         double value = 0;
         const auto [stop, error] = std::from_chars(text.data() + at, text.data() + end, value);
         if (error != std::errc{} || stop != text.data() + end) {
-            throw usage_error(fmt::format("'{}' is no list of numbers for {}", text, flag), {.expected = "such as 0.5 or 0.485,0.456,0.406", .found = text, .advice = {}});
+            throw usage_error(fmt::format("'{}' is no list of numbers for {}", text, flag),
+                              {.expected = "such as 0.5 or 0.485,0.456,0.406", .found = text, .advice = {}});
         }
         values.push_back(value);
         at = end + 1;
@@ -39,7 +40,8 @@ void parse_resize(const std::string& text, ImageOptions& image) {
         ok = ok && error == std::errc{} && stop == rest.data() + rest.size() && size >= 1 && size <= 16384;
     }
     if (!ok) {
-        throw usage_error(fmt::format("'{}' is no way to resize", text), {.expected = "exact, exact:256, shorter-side or shorter-side:256", .found = text, .advice = {}});
+        throw usage_error(fmt::format("'{}' is no way to resize", text),
+                          {.expected = "exact, exact:256, shorter-side or shorter-side:256", .found = text, .advice = {}});
     }
     image.fit = kind == "exact" ? ImageOptions::Fit::exact : ImageOptions::Fit::shorter_side;
     (kind == "exact" ? image.before_crop : image.side) = size;
@@ -49,7 +51,10 @@ void parse_resize(const std::string& text, ImageOptions& image) {
 
 void InputFlags::add_to(CLI::App& app) {
     const auto group = [](CLI::Option* option) { option->group("Inputs"); };
-    group(app.add_option("-i,--input", given, "name=FILE, FILE, @- (standard input), name=1.5,2,3 (repeatable)")->type_name("NAME=FILE")->take_all()->expected(1));
+    group(app.add_option("-i,--input", given, "name=FILE, FILE, @- (standard input), name=1.5,2,3 (repeatable)")
+              ->type_name("NAME=FILE")
+              ->take_all()
+              ->expected(1));
     group(app.add_flag("--random", random, "generate the inputs that are not given"));
     group(app.add_option("--seed", seed, "for generated inputs")->type_name("N"));
     group(app.add_option("--resize", resize, "images: exact (default), exact:256 or shorter-side:256, then the middle")->type_name("HOW"));
@@ -59,8 +64,10 @@ void InputFlags::add_to(CLI::App& app) {
     group(app.add_option("--quantize", quantize, "images: STEP[,ZERO] of a quantised input")->type_name("S,Z"));
     group(app.add_flag("--bgr", bgr, "images: blue first"));
     group(add_choice(app, "--layout", layout, {"nchw", "nhwc"}, "images: where the channels are, if the shape doesn't tell"));
-    group(app.add_option("--sample-rate", sample_rate, "recordings: refuse another rate")->type_name("HZ")->check(CLI::Range(1, 10000000)));
-    group(app.add_option("--frame", frame, "recordings: which window of the input's length (default 0)")->type_name("N")->check(CLI::Range(0, 1000000000)));
+    group(app.add_option("--sample-rate", sample_rate, "recordings: refuse another rate")->type_name("HZ")->check(in_range(1, 10000000)));
+    group(app.add_option("--frame", frame, "recordings: which window of the input's length (default 0)")
+              ->type_name("N")
+              ->check(in_range(0, 1000000000)));
 }
 
 InputOptions InputFlags::options(const std::vector<std::string>& shapes) const {
@@ -71,7 +78,8 @@ InputOptions InputFlags::options(const std::vector<std::string>& shapes) const {
     options.image.deviation = numbers(deviation, "--std");
     if (scale != 0) options.image.scale = scale;
     if (const std::vector<double> steps = numbers(quantize, "--quantize"); !steps.empty()) {
-        if (steps.size() > 2 || !(steps[0] > 0)) throw usage_error("--quantize needs STEP[,ZERO] with a positive step", {.expected = "such as 0.0186,0", .found = quantize, .advice = {}});
+        if (steps.size() > 2 || !(steps[0] > 0))
+            throw usage_error("--quantize needs STEP[,ZERO] with a positive step", {.expected = "such as 0.0186,0", .found = quantize, .advice = {}});
         options.image.quantum = steps[0];
         if (steps.size() == 2) options.image.zero_point = steps[1];
     }

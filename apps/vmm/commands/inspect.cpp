@@ -77,11 +77,15 @@ std::string node_table(const Context& context, const ModelProfile& profile, std:
     std::ranges::stable_sort(nodes, std::greater<>{}, [](const NodeProfile* node) { return cost_of(*node); });
     Table table;
     table.column("NODE", Table::Align::left, true).column("TYPE", Table::Align::left, true).column("OUT").column("FLOPS", Table::Align::right);
-    table.column("READ", Table::Align::right).column("WRITTEN", Table::Align::right).column("PARAMS", Table::Align::right).column("COST", Table::Align::right);
+    table.column("READ", Table::Align::right)
+        .column("WRITTEN", Table::Align::right)
+        .column("PARAMS", Table::Align::right)
+        .column("COST", Table::Align::right);
     for (std::size_t i = 0; i < nodes.size() && (limit == 0 || i < limit); ++i) {
         const NodeProfile& node = *nodes[i];
-        table.row({node.name, node.type, node.precision, format_count(static_cast<double>(node.flops)), format_bytes(node.bytes_read), format_bytes(node.bytes_written),
-                   format_count(static_cast<double>(node.parameters)), total > 0 ? fmt::format("{:.1f} %", 100 * cost_of(node) / total) : ""});
+        table.row({node.name, node.type, node.precision, format_count(static_cast<double>(node.flops)), format_bytes(node.bytes_read),
+                   format_bytes(node.bytes_written), format_count(static_cast<double>(node.parameters)),
+                   total > 0 ? fmt::format("{:.1f} %", 100 * cost_of(node) / total) : ""});
     }
     std::string out = context.render(table);
     if (limit > 0 && nodes.size() > limit) out += context.paint(fmt::format("… {} more (--limit 0 shows all)\n", nodes.size() - limit), Tone::dim);
@@ -101,9 +105,11 @@ std::string for_people(const Context& context, const ModelProfile& profile) {
     line("model", fmt::format("{} ({}, {})", profile.name, to_string(profile.format), format_bytes(profile.file_size_bytes)));
     line("category", fmt::format("{} ({:.0f} % sure)", to_string(profile.category), 100 * profile.category_confidence));
     for (const std::string& evidence : profile.evidence) line("", "- " + evidence);
-    line("parameters", fmt::format("{} ({}), mostly {}", format_count(static_cast<double>(profile.parameters)), format_bytes(profile.parameter_bytes), profile.precision.empty() ? "none" : profile.precision));
+    line("parameters", fmt::format("{} ({}), mostly {}", format_count(static_cast<double>(profile.parameters)), format_bytes(profile.parameter_bytes),
+                                   profile.precision.empty() ? "none" : profile.precision));
     if (!profile.nodes.empty()) {
-        line("work", fmt::format("{}FLOP in {} nodes, {} moved, {} of activations", format_count(static_cast<double>(profile.flops)) + (profile.flops < 1000 ? " " : ""), profile.nodes.size(),
+        line("work", fmt::format("{}FLOP in {} nodes, {} moved, {} of activations",
+                                 format_count(static_cast<double>(profile.flops)) + (profile.flops < 1000 ? " " : ""), profile.nodes.size(),
                                  format_bytes(profile.bytes_moved), format_bytes(profile.activation_bytes)));
     }
     line("quantised", profile.quantized ? "yes" : "no");
@@ -121,9 +127,13 @@ std::string for_people(const Context& context, const ModelProfile& profile) {
     Table table;
     table.column("").column("NAME", Table::Align::left, true).column("TYPE").column("SHAPE");
     for (const TensorInfo& info : profile.inputs) {
-        table.row({info.optional ? "optional" : "input", {info.name, Tone::accent}, to_string(info.type), info.rank_known ? to_string(info.shape) : "any rank"});
+        table.row({info.optional ? "optional" : "input",
+                   {info.name, Tone::accent},
+                   to_string(info.type),
+                   info.rank_known ? to_string(info.shape) : "any rank"});
     }
-    for (const TensorInfo& info : profile.outputs) table.row({"output", {info.name, Tone::accent}, to_string(info.type), info.rank_known ? to_string(info.shape) : "any rank"});
+    for (const TensorInfo& info : profile.outputs)
+        table.row({"output", {info.name, Tone::accent}, to_string(info.type), info.rank_known ? to_string(info.shape) : "any rank"});
     return out + "\n" + context.render(table);
 }
 

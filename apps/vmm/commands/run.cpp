@@ -93,7 +93,8 @@ Json output_json(const std::string& name, const Tensor& tensor, const Options& o
     return object;
 }
 
-std::string output_text(const Context& context, const std::string& name, const Tensor& tensor, const Options& options, const std::vector<std::string>& labels) {
+std::string output_text(const Context& context, const std::string& name, const Tensor& tensor, const Options& options,
+                        const std::vector<std::string>& labels) {
     std::string out = fmt::format("{} {}{}", context.paint(printable(name), Tone::accent), to_string(tensor.type()), to_string(tensor.shape()));
     if (options.top > 0 && rankable(tensor)) {
         out += "\n";
@@ -101,7 +102,9 @@ std::string output_text(const Context& context, const std::string& name, const T
         const std::size_t rows = row_count(tensor);
         for (std::size_t row = 0; row < std::min(rows, kRows); ++row) {
             Table table;
-            table.column("#", Table::Align::right).column("CLASS", Table::Align::right).column(options.softmax ? "SHARE" : "SCORE", Table::Align::right);
+            table.column("#", Table::Align::right)
+                .column("CLASS", Table::Align::right)
+                .column(options.softmax ? "SHARE" : "SCORE", Table::Align::right);
             if (!labels.empty()) table.column("LABEL", Table::Align::left, true);
             std::size_t rank = 0;
             for (const Ranked& entry : top_k(tensor, row, options.top, options.softmax)) {
@@ -117,22 +120,27 @@ std::string output_text(const Context& context, const std::string& name, const T
     }
     if (tensor.type() != ElementType::string && tensor.element_count() > 1) {
         const Summary summary = summarise(tensor);
-        out += context.paint(fmt::format("  min {} max {} mean {} deviation {}", format_number(summary.min), format_number(summary.max), format_number(summary.mean), format_number(summary.deviation)), Tone::dim);
+        out += context.paint(fmt::format("  min {} max {} mean {} deviation {}", format_number(summary.min), format_number(summary.max),
+                                         format_number(summary.mean), format_number(summary.deviation)),
+                             Tone::dim);
         if (summary.nan > 0) out += context.paint(fmt::format("  {} NaN", summary.nan), Tone::bad);
         if (summary.infinite > 0) out += context.paint(fmt::format("  {} infinite", summary.infinite), Tone::warning);
     }
     const std::string values = printable(preview(tensor, options.values == 0 ? tensor.element_count() : options.values));
-    out += "\n  " + (context.terminal.width > 4 && options.values != 0 ? elide(values, static_cast<std::size_t>(context.terminal.width) - 2) : values);
+    out +=
+        "\n  " + (context.terminal.width > 4 && options.values != 0 ? elide(values, static_cast<std::size_t>(context.terminal.width) - 2) : values);
     return out + "\n";
 }
 
 void save(const std::string& path, const TensorMap& outputs) {
     const bool archive = path.ends_with(".npz");
     if (!archive && !path.ends_with(".npy") && path != "-") {
-        throw usage_error(fmt::format("--output '{}' has no known ending", path), {.expected = "FILE.npz, FILE.npy, or - for .npy on standard output", .found = path, .advice = {}});
+        throw usage_error(fmt::format("--output '{}' has no known ending", path),
+                          {.expected = "FILE.npz, FILE.npy, or - for .npy on standard output", .found = path, .advice = {}});
     }
     if (!archive && outputs.size() != 1) {
-        throw usage_error(fmt::format("the model has {} outputs, which one .npy can't hold", outputs.size()), {.expected = "--output FILE.npz", .found = path, .advice = {}});
+        throw usage_error(fmt::format("the model has {} outputs, which one .npy can't hold", outputs.size()),
+                          {.expected = "--output FILE.npz", .found = path, .advice = {}});
     }
     write_output(path, archive ? format_npz(outputs) : format_npy(outputs.begin()->second));
 }
@@ -169,7 +177,12 @@ int execute(Context& context, const Options& options) {
     if (context.json) {
         Json list = Json::array();
         for (const auto& [name, tensor] : outputs) list.push_back(output_json(name, tensor, options, labels));
-        context.emit(Json{{"schema", "vmm.run/1"}, {"deployment", to_json(description)}, {"latency_ms", milliseconds}, {"notes", inputs.notes}, {"outputs", std::move(list)}, {"output_file", options.output}});
+        context.emit(Json{{"schema", "vmm.run/1"},
+                          {"deployment", to_json(description)},
+                          {"latency_ms", milliseconds},
+                          {"notes", inputs.notes},
+                          {"outputs", std::move(list)},
+                          {"output_file", options.output}});
         return kOk;
     }
     if (options.output != "-") {
@@ -177,8 +190,9 @@ int execute(Context& context, const Options& options) {
         for (const auto& [name, tensor] : outputs) out += output_text(context, name, tensor, options, labels);
         context.print(out);
     }
-    context.note(fmt::format("{} on {} in {}, {} thread{}; deployed in {}{}, ran in {}", description.engine, description.device, description.precision, description.threads,
-                             description.threads == 1 ? "" : "s", format_ms(description.deploy_ms), description.from_cache ? " from the cache" : "", format_ms(milliseconds)));
+    context.note(fmt::format("{} on {} in {}, {} thread{}; deployed in {}{}, ran in {}", description.engine, description.device,
+                             description.precision, description.threads, description.threads == 1 ? "" : "s", format_ms(description.deploy_ms),
+                             description.from_cache ? " from the cache" : "", format_ms(milliseconds)));
     return kOk;
 }
 
@@ -197,7 +211,10 @@ Command add_run(CLI::App& root) {
     app->add_option("files", options->files, "inputs, as with --input")->type_name("FILE");
     options->inputs.add_to(*app);
     app->add_option("-o,--output", options->output, "write the outputs: FILE.npz, FILE.npy, or - (.npy)")->type_name("FILE")->group("Outputs");
-    app->add_option("--top", options->top, "the K largest values of the last axis, with their index")->type_name("K")->check(CLI::Range(1, 1000000))->group("Outputs");
+    app->add_option("--top", options->top, "the K largest values of the last axis, with their index")
+        ->type_name("K")
+        ->check(in_range(1, 1000000))
+        ->group("Outputs");
     app->add_option("--labels", options->labels, "names of the classes, one a line")->type_name("FILE")->group("Outputs");
     app->add_flag("--softmax", options->softmax, "scores as shares of 1")->group("Outputs");
     app->add_option("--values", options->values, "how many values to show (default 8; 0: all)")->type_name("N")->group("Outputs");

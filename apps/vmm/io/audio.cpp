@@ -87,7 +87,9 @@ bool is_audio(std::string_view content) noexcept {
 }
 
 Tensor audio_tensor(std::string_view content, std::string_view name, const TensorInfo& info, const AudioOptions& options, int* rate) {
-    if (!info.rank_known) throw input_error(fmt::format("input '{}' has no fixed rank: a recording can't fill it", info.name), {.expected = {}, .found = {}, .advice = "give the values as .npy"});
+    if (!info.rank_known)
+        throw input_error(fmt::format("input '{}' has no fixed rank: a recording can't fill it", info.name),
+                          {.expected = {}, .found = {}, .advice = "give the values as .npy"});
     Shape shape = info.shape;
     std::size_t free_dimension = shape.size();
     std::size_t known = 1;
@@ -103,7 +105,9 @@ Tensor audio_tensor(std::string_view content, std::string_view name, const Tenso
     const bool whole = free_dimension < shape.size() && (known == 1 || free_dimension != 0);
     if (known == 0 || (is_integer(info.type) && bit_width(info.type) < 8) || info.type == ElementType::string) {
         throw input_error(fmt::format("input '{}' doesn't take a recording", info.name),
-                          {.expected = "floating or integer samples", .found = fmt::format("{}{}", to_string(info.type), to_string(info.shape)), .advice = "compute the features first and give them as .npy"});
+                          {.expected = "floating or integer samples",
+                           .found = fmt::format("{}{}", to_string(info.type), to_string(info.shape)),
+                           .advice = "compute the features first and give them as .npy"});
     }
     const Recording recording = decode(content, name);
     if (rate != nullptr) *rate = recording.rate;
@@ -117,11 +121,13 @@ Tensor audio_tensor(std::string_view content, std::string_view name, const Tenso
     const std::size_t length = element_count(shape);
     if (length == 0) throw input_error(fmt::format("the recording '{}' is shorter than one row of input '{}'", name, info.name));
     if (options.frame > 0 && options.frame * length >= recording.samples.size()) {
-        throw input_error(fmt::format("frame {} starts after the end of '{}'", options.frame, name),
-                          {.expected = fmt::format("0 to {}", (recording.samples.size() - 1) / length), .found = std::to_string(options.frame), .advice = {}});
+        throw input_error(
+            fmt::format("frame {} starts after the end of '{}'", options.frame, name),
+            {.expected = fmt::format("0 to {}", (recording.samples.size() - 1) / length), .found = std::to_string(options.frame), .advice = {}});
     }
     Tensor tensor(info.type, shape);
-    const double scale = is_integer(info.type) && info.type != ElementType::boolean ? std::ldexp(1.0, static_cast<int>(bit_width(info.type)) - 1) - 1 : 1;
+    const double scale =
+        is_integer(info.type) && info.type != ElementType::boolean ? std::ldexp(1.0, static_cast<int>(bit_width(info.type)) - 1) - 1 : 1;
     const double offset = info.type == ElementType::u8 ? 128 : 0;
     for (std::size_t i = 0; i < length; ++i) {
         const std::size_t at = options.frame * length + i;

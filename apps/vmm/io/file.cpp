@@ -76,7 +76,7 @@ std::string read_input(const std::filesystem::path& path, std::uint64_t limit) {
     const bool standard_input = path == "-";
     const Descriptor file(standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC), !standard_input);
     if (file.get() < 0) throw file_error(errno, "can't open", path);
-    struct stat status{};
+    struct stat status {};
     if (::fstat(file.get(), &status) != 0) throw file_error(errno, "can't look at", path);
     if (S_ISDIR(status.st_mode)) {
         throw input_error(fmt::format("'{}' is a directory", path.string()), {.expected = "a file", .found = "a directory", .advice = {}});
@@ -110,7 +110,7 @@ void write_output(const std::filesystem::path& path, std::string_view content) {
         write_all(STDOUT_FILENO, content, "standard output");
         return;
     }
-    struct stat status{};
+    struct stat status {};
     const bool plain = ::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode);
     if (!plain) {  // a device or pipe: nothing to replace
         Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));

@@ -54,8 +54,9 @@ Image resize(const Image& image, int width, int height) {
                                     static_cast<stbir_pixel_layout>(image.channels), STBIR_TYPE_UINT8, STBIR_EDGE_CLAMP, STBIR_FILTER_TRIANGLE);
     const bool ok = done != nullptr;
 #else
-    const bool ok = stbir_resize_uint8_generic(image.pixels.data(), image.width, image.height, 0, out.pixels.data(), width, height, 0, image.channels,
-                                               STBIR_ALPHA_CHANNEL_NONE, 0, STBIR_EDGE_CLAMP, STBIR_FILTER_TRIANGLE, STBIR_COLORSPACE_LINEAR, nullptr) != 0;
+    const bool ok =
+        stbir_resize_uint8_generic(image.pixels.data(), image.width, image.height, 0, out.pixels.data(), width, height, 0, image.channels,
+                                   STBIR_ALPHA_CHANNEL_NONE, 0, STBIR_EDGE_CLAMP, STBIR_FILTER_TRIANGLE, STBIR_COLORSPACE_LINEAR, nullptr) != 0;
 #endif
     if (!ok) throw Error(ErrorCode::resource_exhausted, ErrorCategory::system, "no memory to resize an image");
     return out;
@@ -73,7 +74,8 @@ Image crop_middle(const Image& image, int width, int height) {
     const auto left = static_cast<std::size_t>((image.width - width) / 2);
     const auto top = static_cast<std::size_t>((image.height - height) / 2);
     for (std::size_t y = 0; y < static_cast<std::size_t>(height); ++y) {
-        std::memcpy(out.pixels.data() + y * row_bytes, image.pixels.data() + ((top + y) * static_cast<std::size_t>(image.width) + left) * channels, row_bytes);
+        std::memcpy(out.pixels.data() + y * row_bytes, image.pixels.data() + ((top + y) * static_cast<std::size_t>(image.width) + left) * channels,
+                    row_bytes);
     }
     return out;
 }
@@ -132,13 +134,16 @@ Image decode_image(std::string_view content, std::string_view name, int channels
     if (stbi_info_from_memory(bytes, size, &image.width, &image.height, &found) == 0) throw fail();
     if (std::int64_t{image.width} * image.height > kPixelLimit) {
         throw Error(ErrorCode::resource_exhausted, ErrorCategory::input, fmt::format("the image '{}' is too large", name),
-                    {.expected = fmt::format("at most {} pixels", kPixelLimit), .found = fmt::format("{}x{}", image.width, image.height), .advice = "shrink it first"});
+                    {.expected = fmt::format("at most {} pixels", kPixelLimit),
+                     .found = fmt::format("{}x{}", image.width, image.height),
+                     .advice = "shrink it first"});
     }
     image.channels = channels == 0 ? found : channels;
     const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
         stbi_load_from_memory(bytes, size, &image.width, &image.height, &found, image.channels), &stbi_image_free);
     if (!pixels) throw fail();
-    image.pixels.assign(pixels.get(), pixels.get() + static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) * static_cast<std::size_t>(image.channels));
+    image.pixels.assign(pixels.get(), pixels.get() + static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) *
+                                                         static_cast<std::size_t>(image.channels));
     return image;
 }
 
@@ -148,8 +153,9 @@ Tensor image_tensor(std::string_view content, std::string_view name, const Tenso
     const auto dimension = [&](int at) -> std::int64_t& { return shape[static_cast<std::size_t>(at)]; };
     if (layout.batch >= 0 && dimension(layout.batch) < 0) dimension(layout.batch) = 1;
     if (layout.batch >= 0 && dimension(layout.batch) != 1) {
-        throw input_error(fmt::format("input '{}' takes {} images at once", info.name, dimension(layout.batch)),
-                          {.expected = "a model with a batch of 1, or free", .found = to_string(info.shape), .advice = "give the whole batch as .npy"});
+        throw input_error(
+            fmt::format("input '{}' takes {} images at once", info.name, dimension(layout.batch)),
+            {.expected = "a model with a batch of 1, or free", .found = to_string(info.shape), .advice = "give the whole batch as .npy"});
     }
     if (layout.channels >= 0 && dimension(layout.channels) < 0) dimension(layout.channels) = 3;
     const std::int64_t channels = layout.channels >= 0 ? dimension(layout.channels) : 1;
@@ -160,13 +166,15 @@ Tensor image_tensor(std::string_view content, std::string_view name, const Tenso
     Image image = decode_image(content, name, static_cast<int>(channels));
     if (dimension(layout.height) < 0) dimension(layout.height) = options.side > 0 ? options.side : image.height;
     if (dimension(layout.width) < 0) dimension(layout.width) = options.side > 0 ? options.side : image.width;
-    if (dimension(layout.height) > 32768 || dimension(layout.width) > 32768) throw input_error("the input is too large for an image", {.expected = {}, .found = to_string(shape), .advice = {}});
+    if (dimension(layout.height) > 32768 || dimension(layout.width) > 32768)
+        throw input_error("the input is too large for an image", {.expected = {}, .found = to_string(shape), .advice = {}});
     const int height = static_cast<int>(dimension(layout.height));
     const int width = static_cast<int>(dimension(layout.width));
     if (options.fit == ImageOptions::Fit::shorter_side) {
         const int side = options.side > 0 ? options.side : std::max(width, height);
         const double factor = static_cast<double>(side) / std::min(image.width, image.height);
-        image = resize(image, std::max(side, static_cast<int>(std::lround(image.width * factor))), std::max(side, static_cast<int>(std::lround(image.height * factor))));
+        image = resize(image, std::max(side, static_cast<int>(std::lround(image.width * factor))),
+                       std::max(side, static_cast<int>(std::lround(image.height * factor))));
         image = crop_middle(image, width, height);
     } else if (options.before_crop > 0) {
         image = crop_middle(resize(image, options.before_crop, options.before_crop), width, height);

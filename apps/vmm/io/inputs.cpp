@@ -14,9 +14,7 @@
 namespace ai_vmm::cli {
 namespace {
 
-std::string describe(const TensorInfo& info) {
-    return fmt::format("{}{}", to_string(info.type), info.rank_known ? to_string(info.shape) : "[…]");
-}
+std::string describe(const TensorInfo& info) { return fmt::format("{}{}", to_string(info.type), info.rank_known ? to_string(info.shape) : "[…]"); }
 
 std::string list_names(std::span<const TensorInfo> infos) {
     std::string names;
@@ -40,8 +38,9 @@ Tensor adapt(Tensor tensor, const TensorInfo& info, std::vector<std::string>& no
         while (shape.size() < info.shape.size()) shape.insert(shape.begin(), 1);
         while (shape.size() > info.shape.size() && !shape.empty() && shape.front() == 1) shape.erase(shape.begin());
         if (!fits(shape, info)) {
-            throw input_error(fmt::format("the values for input '{}' have another shape", info.name),
-                              {.expected = describe(info), .found = fmt::format("{}{}", to_string(tensor.type()), to_string(tensor.shape())), .advice = {}});
+            throw input_error(
+                fmt::format("the values for input '{}' have another shape", info.name),
+                {.expected = describe(info), .found = fmt::format("{}{}", to_string(tensor.type()), to_string(tensor.shape())), .advice = {}});
         }
         tensor = tensor.reshaped(std::move(shape));
     }
@@ -52,7 +51,8 @@ Tensor adapt(Tensor tensor, const TensorInfo& info, std::vector<std::string>& no
     return tensor;
 }
 
-Tensor from_content(const std::string& content, std::string_view file, const TensorInfo& info, const InputOptions& options, std::vector<std::string>& notes) {
+Tensor from_content(const std::string& content, std::string_view file, const TensorInfo& info, const InputOptions& options,
+                    std::vector<std::string>& notes) {
     if (is_npy(content)) return adapt(parse_npy(content, file, info.type), info, notes);
     if (is_npz(content)) {
         TensorMap arrays = parse_npz(content, file);
@@ -64,12 +64,15 @@ Tensor from_content(const std::string& content, std::string_view file, const Ten
     if (is_audio(content)) {
         int rate = 0;
         Tensor tensor = audio_tensor(content, file, info, options.audio, &rate);
-        if (!options.audio.sample_rate) notes.push_back(fmt::format("'{}': recorded at {} Hz (give --sample-rate to have the rate checked)", info.name, rate));
+        if (!options.audio.sample_rate)
+            notes.push_back(fmt::format("'{}': recorded at {} Hz (give --sample-rate to have the rate checked)", info.name, rate));
         return tensor;
     }
     throw input_error(fmt::format("'{}' is no input that vmm reads", file),
                       {.expected = "NumPy .npy or .npz, PNG, JPEG, BMP, WAV, FLAC or Ogg",
-                       .found = content.empty() ? "an empty file" : fmt::format("{} bytes that start with \"{:.16}\"", content.size(), content.substr(0, content.find_first_of(std::string_view("\r\n\0", 3)))),
+                       .found = content.empty() ? "an empty file"
+                                                : fmt::format("{} bytes that start with \"{:.16}\"", content.size(),
+                                                              content.substr(0, content.find_first_of(std::string_view("\r\n\0", 3)))),
                        .advice = "convert it with numpy.save"});
 }
 
@@ -77,7 +80,8 @@ Shape generated_shape(const TensorInfo& info, std::span<const std::pair<std::str
     const auto given = std::ranges::find(shapes, info.name, &std::pair<std::string, Shape>::first);
     if (given != shapes.end()) {
         if (!fits(given->second, info)) {
-            throw input_error(fmt::format("the shape given for input '{}' doesn't fit it", info.name), {.expected = describe(info), .found = to_string(given->second), .advice = {}});
+            throw input_error(fmt::format("the shape given for input '{}' doesn't fit it", info.name),
+                              {.expected = describe(info), .found = to_string(given->second), .advice = {}});
         }
         return given->second;
     }
@@ -147,7 +151,8 @@ Inputs gather_inputs(std::span<const TensorInfo> infos, const InputOptions& opti
         const bool file = marked || (::access(path.c_str(), F_OK) == 0 && !path.empty());
         if (info == nullptr && !file) {
             if (const std::size_t equals = given.find('='); equals != std::string::npos && equals > 0) {
-                throw input_error(fmt::format("no input is named '{}'", given.substr(0, equals)), {.expected = "one of " + list_names(infos), .found = given, .advice = {}});
+                throw input_error(fmt::format("no input is named '{}'", given.substr(0, equals)),
+                                  {.expected = "one of " + list_names(infos), .found = given, .advice = {}});
             }
         }
         if (file) {
@@ -161,29 +166,34 @@ Inputs gather_inputs(std::span<const TensorInfo> infos, const InputOptions& opti
                     } else if (arrays.size() == 1 && infos.size() == 1) {
                         add(infos[0], adapt(array, infos[0], inputs.notes));
                     } else {
-                        throw input_error(fmt::format("'{}' holds an array '{}' that no input is named after", path, name), {.expected = "names " + list_names(infos), .found = name, .advice = {}});
+                        throw input_error(fmt::format("'{}' holds an array '{}' that no input is named after", path, name),
+                                          {.expected = "names " + list_names(infos), .found = name, .advice = {}});
                     }
                 }
                 continue;
             }
             if (info == nullptr && infos.size() != 1) {
-                throw input_error(fmt::format("the model has {} inputs: say which one '{}' is", infos.size(), given), {.expected = "name=file with one of " + list_names(infos), .found = given, .advice = {}});
+                throw input_error(fmt::format("the model has {} inputs: say which one '{}' is", infos.size(), given),
+                                  {.expected = "name=file with one of " + list_names(infos), .found = given, .advice = {}});
             }
             const TensorInfo& target = info != nullptr ? *info : infos[0];
             add(target, from_content(content, path, target, options, inputs.notes));
             continue;
         }
         if (info == nullptr && infos.size() != 1) {
-            throw Error(ErrorCode::not_found, ErrorCategory::input, fmt::format("no such file: '{}'", path), {.expected = "a file, or name=value with one of " + list_names(infos), .found = given, .advice = {}});
+            throw Error(ErrorCode::not_found, ErrorCategory::input, fmt::format("no such file: '{}'", path),
+                        {.expected = "a file, or name=value with one of " + list_names(infos), .found = given, .advice = {}});
         }
         const TensorInfo& target = info != nullptr ? *info : infos[0];
         if (target.type != ElementType::string && !looks_like_numbers(value)) {
-            throw Error(ErrorCode::not_found, ErrorCategory::input, fmt::format("no such file: '{}'", path), {.expected = "a file, or numbers such as 1.5,2,3", .found = value, .advice = {}});
+            throw Error(ErrorCode::not_found, ErrorCategory::input, fmt::format("no such file: '{}'", path),
+                        {.expected = "a file, or numbers such as 1.5,2,3", .found = value, .advice = {}});
         }
         add(target, tensor_from_text(value, target));
     }
     for (const auto& [name, shape] : options.shapes) {
-        if (info_of(name) == infos.end()) throw input_error(fmt::format("no input is named '{}'", name), {.expected = "one of " + list_names(infos), .found = name, .advice = {}});
+        if (info_of(name) == infos.end())
+            throw input_error(fmt::format("no input is named '{}'", name), {.expected = "one of " + list_names(infos), .found = name, .advice = {}});
     }
     std::uint64_t seed = options.seed;
     std::string missing;
@@ -198,7 +208,9 @@ Inputs gather_inputs(std::span<const TensorInfo> infos, const InputOptions& opti
         ++seed;
     }
     if (!missing.empty()) {
-        throw input_error("not every input is given", {.expected = missing, .found = options.given.empty() ? "nothing" : fmt::format("{} given", found.size()), .advice = "give --input name=file for each, or --random"});
+        throw input_error("not every input is given", {.expected = missing,
+                                                       .found = options.given.empty() ? "nothing" : fmt::format("{} given", found.size()),
+                                                       .advice = "give --input name=file for each, or --random"});
     }
     return inputs;
 }

@@ -29,8 +29,8 @@ struct ImageOptions {
         shorter_side,  ///< the shorter side to `side`, then the middle of it
     };
     Fit fit = Fit::exact;
-    int side = 0;         ///< for shorter_side; 0: the input's smaller dimension
-    int before_crop = 0;  ///< for exact: resize to this square first, then crop the middle; 0: no crop
+    int side = 0;                   ///< for shorter_side; 0: the input's smaller dimension
+    int before_crop = 0;            ///< for exact: resize to this square first, then crop the middle; 0: no crop
     std::optional<double> scale;    ///< default 1/255 for floating inputs, 1 for integers
     std::vector<double> mean;       ///< one value or one per channel; default 0
     std::vector<double> deviation;  ///< likewise; default 1
@@ -61,7 +61,8 @@ struct AudioOptions {
 /// A recording (WAV, FLAC, Ogg) as the samples that `info` wants, -1 to 1, channels averaged: the frame's samples, zeros after the end. Integer
 /// inputs take the samples times their largest value. A free dimension takes the whole recording.
 /// @param rate  if given, receives the recording's samples per second
-/// @throws Error(data_loss) damaged; Error(invalid_argument) another rate than the options', a frame after the end, an input that is no row of samples.
+/// @throws Error(data_loss) damaged; Error(invalid_argument) another rate than the options', a frame after the end, an input that is no row of
+/// samples.
 [[nodiscard]] Tensor audio_tensor(std::string_view content, std::string_view name, const TensorInfo& info, const AudioOptions& options,
                                   int* rate = nullptr);
 

@@ -44,7 +44,9 @@ public:
                 blanks();
                 if (at_ < text_.size() && text_[at_] == '[') {
                     throw Error(ErrorCode::unimplemented, ErrorCategory::input, fmt::format("'{}' holds records (a structured type)", name_),
-                                {.expected = "an array of numbers, booleans or strings", .found = std::string(elided()), .advice = "save each field as its own array"});
+                                {.expected = "an array of numbers, booleans or strings",
+                                 .found = std::string(elided()),
+                                 .advice = "save each field as its own array"});
                 }
                 header.descr = quoted();
                 descr = true;
@@ -134,12 +136,14 @@ private:
 
 Header read_header(std::string_view content, std::string_view name) {
     if (!is_npy(content)) {
-        throw input_error(fmt::format("'{}' is not a NumPy array file", name),
-                          {.expected = "a file that starts with \\x93NUMPY", .found = fmt::format("{} bytes of something else", content.size()), .advice = {}});
+        throw input_error(
+            fmt::format("'{}' is not a NumPy array file", name),
+            {.expected = "a file that starts with \\x93NUMPY", .found = fmt::format("{} bytes of something else", content.size()), .advice = {}});
     }
     const auto short_file = [&](std::size_t needed) {
-        return damaged(fmt::format("'{}' ends inside its header", name),
-                       {.expected = fmt::format("at least {} bytes", needed), .found = fmt::format("{} bytes", content.size()), .advice = "write or copy the file again"});
+        return damaged(fmt::format("'{}' ends inside its header", name), {.expected = fmt::format("at least {} bytes", needed),
+                                                                          .found = fmt::format("{} bytes", content.size()),
+                                                                          .advice = "write or copy the file again"});
     };
     if (content.size() < 10) throw short_file(10);
     const int major = static_cast<unsigned char>(content[6]);
@@ -173,12 +177,16 @@ struct Layout {
 Layout layout_of(const Header& header, std::string_view name, std::optional<ElementType> wanted) {
     const std::string& descr = header.descr;
     const auto unsupported = [&](std::string advice) {
-        return Error(ErrorCode::unimplemented, ErrorCategory::input, fmt::format("'{}' holds elements of NumPy type '{}', which no tensor has", name, descr),
-                     {.expected = "b1, i1..i8, u1..u8, f2, f4, f8, c8, c16, U, S, or bfloat16 and 8-bit types of ml_dtypes", .found = descr, .advice = std::move(advice)});
+        return Error(ErrorCode::unimplemented, ErrorCategory::input,
+                     fmt::format("'{}' holds elements of NumPy type '{}', which no tensor has", name, descr),
+                     {.expected = "b1, i1..i8, u1..u8, f2, f4, f8, c8, c16, U, S, or bfloat16 and 8-bit types of ml_dtypes",
+                      .found = descr,
+                      .advice = std::move(advice)});
     };
     if (descr.size() < 2 || std::string_view("<>|=").find(descr[0]) == std::string_view::npos) {
         if (descr == "|O" || descr == "O") throw unsupported("save plain arrays: object arrays are pickles, which are never loaded");
-        throw input_error(fmt::format("the array header of '{}' has no element type", name), {.expected = "such as '<f4'", .found = descr, .advice = {}});
+        throw input_error(fmt::format("the array header of '{}' has no element type", name),
+                          {.expected = "such as '<f4'", .found = descr, .advice = {}});
     }
     Layout layout{.big_endian = descr[0] == '>', .kind = descr[1]};
     if (layout.kind == 'O') throw unsupported("save plain arrays: object arrays are pickles, which are never loaded");
@@ -192,9 +200,9 @@ Layout layout_of(const Header& header, std::string_view name, std::optional<Elem
         ElementType type;
     };
     constexpr std::array kRows{
-        Row{'b', 1, ElementType::boolean}, Row{'i', 1, ElementType::i8},        Row{'i', 2, ElementType::i16},       Row{'i', 4, ElementType::i32},
-        Row{'i', 8, ElementType::i64},     Row{'u', 1, ElementType::u8},        Row{'u', 2, ElementType::u16},       Row{'u', 4, ElementType::u32},
-        Row{'u', 8, ElementType::u64},     Row{'f', 1, ElementType::f8e5m2},    Row{'f', 2, ElementType::f16},       Row{'f', 4, ElementType::f32},
+        Row{'b', 1, ElementType::boolean}, Row{'i', 1, ElementType::i8},        Row{'i', 2, ElementType::i16},         Row{'i', 4, ElementType::i32},
+        Row{'i', 8, ElementType::i64},     Row{'u', 1, ElementType::u8},        Row{'u', 2, ElementType::u16},         Row{'u', 4, ElementType::u32},
+        Row{'u', 8, ElementType::u64},     Row{'f', 1, ElementType::f8e5m2},    Row{'f', 2, ElementType::f16},         Row{'f', 4, ElementType::f32},
         Row{'f', 8, ElementType::f64},     Row{'c', 8, ElementType::complex64}, Row{'c', 16, ElementType::complex128}, Row{'V', 2, ElementType::bf16},
     };
     layout.item_bytes = layout.kind == 'U' ? size * 4 : size;
@@ -237,7 +245,11 @@ bool decode_utf8(std::string_view text, std::vector<std::uint32_t>& out) {
     out.clear();
     for (std::size_t at = 0; at < text.size();) {
         const auto first = static_cast<unsigned char>(text[at]);
-        const std::size_t length = first < 0x80 ? 1 : first >= 0xC2 && first < 0xE0 ? 2 : first >= 0xE0 && first < 0xF0 ? 3 : first >= 0xF0 && first < 0xF5 ? 4 : 0;
+        const std::size_t length = first < 0x80                    ? 1
+                                   : first >= 0xC2 && first < 0xE0 ? 2
+                                   : first >= 0xE0 && first < 0xF0 ? 3
+                                   : first >= 0xF0 && first < 0xF5 ? 4
+                                                                   : 0;
         if (length == 0 || at + length > text.size()) return false;
         std::uint32_t code = length == 1 ? first : first & (0xFFU >> (length + 1));
         for (std::size_t i = 1; i < length; ++i) {
@@ -265,7 +277,8 @@ std::string read_string(const char* item, const Layout& layout, std::string_view
         if (layout.big_endian) std::ranges::reverse(bytes);
         const std::uint32_t code = bytes[0] | bytes[1] << 8U | bytes[2] << 16U | static_cast<std::uint32_t>(bytes[3]) << 24U;
         if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
-            throw damaged(fmt::format("a string of '{}' holds no Unicode character", name), {.expected = "a code point", .found = fmt::format("0x{:x}", code), .advice = {}});
+            throw damaged(fmt::format("a string of '{}' holds no Unicode character", name),
+                          {.expected = "a code point", .found = fmt::format("0x{:x}", code), .advice = {}});
         }
         append_utf8(out, code);
         if (code != 0) kept = out.size();

@@ -53,8 +53,9 @@ bool is_npz(std::string_view content) noexcept { return content.starts_with("PK\
 
 TensorMap parse_npz(std::string_view content, std::string_view name) {
     if (!is_npz(content)) {
-        throw input_error(fmt::format("'{}' is not an archive of arrays", name),
-                          {.expected = "an archive written by numpy.savez", .found = fmt::format("{} bytes of something else", content.size()), .advice = {}});
+        throw input_error(
+            fmt::format("'{}' is not an archive of arrays", name),
+            {.expected = "an archive written by numpy.savez", .found = fmt::format("{} bytes of something else", content.size()), .advice = {}});
     }
     ZipError error;
     zip_source_t* source = zip_source_buffer_create(content.data(), content.size(), 0, &error.value);
@@ -97,7 +98,9 @@ std::string format_npz(const TensorMap& tensors) {
         zip_source_free(raw);
         throw Error(ErrorCode::internal, ErrorCategory::system, fmt::format("can't make an archive: {}", zip_error_strerror(&error.value)));
     }
-    const auto fail = [&] { return Error(ErrorCode::internal, ErrorCategory::system, fmt::format("can't make an archive: {}", zip_strerror(archive.get()))); };
+    const auto fail = [&] {
+        return Error(ErrorCode::internal, ErrorCategory::system, fmt::format("can't make an archive: {}", zip_strerror(archive.get())));
+    };
     std::vector<std::string> arrays;  // must live until the archive is closed
     arrays.reserve(tensors.size());
     for (const auto& [name, tensor] : tensors) {

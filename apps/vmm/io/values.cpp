@@ -28,7 +28,8 @@ double small_float(unsigned bits, int exponent, int mantissa, bool finite, bool 
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
     if (nuz && sign == 1 && e == 0 && m == 0) return kNan;
     if (!nuz && finite && exponent > 2 && e == e_max && m == m_max) return kNan;
-    if (!nuz && !finite && e == e_max) return m != 0 ? kNan : sign == 1 ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
+    if (!nuz && !finite && e == e_max)
+        return m != 0 ? kNan : sign == 1 ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
     const int bias = (1 << (exponent - 1)) - (nuz ? 0 : 1);
     const double fraction = static_cast<double>(m) / static_cast<double>(m_max + 1);
     const double size = e == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, static_cast<int>(e) - bias);
@@ -388,15 +389,19 @@ Tensor random_tensor(const TensorInfo& info, const Shape& shape, std::uint64_t s
     if (is_floating(info.type) && !writable_float(info.type)) {
         // Positive, small and never NaN in each of these formats: the low three bits.
         auto* bytes = static_cast<std::uint8_t*>(tensor.data());
-        for (std::size_t i = 0; i < tensor.size_bytes(); ++i) bytes[i] = static_cast<std::uint8_t>(bit_width(info.type) == 4 ? engine() & 0x33U : 0x20U | (engine() & 7U));
+        for (std::size_t i = 0; i < tensor.size_bytes(); ++i)
+            bytes[i] = static_cast<std::uint8_t>(bit_width(info.type) == 4 ? engine() & 0x33U : 0x20U | (engine() & 7U));
         return tensor;
     }
     const bool mask = info.name.find("mask") != std::string::npos;
     for (std::size_t i = 0; i < tensor.element_count(); ++i) {
         double value = unit(engine);
-        if (info.type == ElementType::u8) value = std::floor(value * 256);
-        else if (info.type == ElementType::i8) value = std::floor(value * 256) - 128;
-        else if (is_integer(info.type)) value = mask ? 1 : value < 0.5 ? 0 : 1;
+        if (info.type == ElementType::u8)
+            value = std::floor(value * 256);
+        else if (info.type == ElementType::i8)
+            value = std::floor(value * 256) - 128;
+        else if (is_integer(info.type))
+            value = mask ? 1 : value < 0.5 ? 0 : 1;
         store(tensor, i, value);
     }
     return tensor;
@@ -473,7 +478,8 @@ Difference compare(const Tensor& tensor, const Tensor& reference) {
     Difference difference;
     if (tensor.shape() != reference.shape() || tensor.type() != reference.type()) {
         difference.comparable = false;
-        difference.reason = fmt::format("{}{} and {}{}", to_string(tensor.type()), to_string(tensor.shape()), to_string(reference.type()), to_string(reference.shape()));
+        difference.reason = fmt::format("{}{} and {}{}", to_string(tensor.type()), to_string(tensor.shape()), to_string(reference.type()),
+                                        to_string(reference.shape()));
         return difference;
     }
     const std::size_t count = tensor.element_count();
@@ -507,7 +513,9 @@ Difference compare(const Tensor& tensor, const Tensor& reference) {
         if (std::isnan(a) || std::isnan(b)) worst = std::numeric_limits<double>::infinity();
         scale = std::max(scale, std::abs(b));
     }
-    const auto ratio = [](double top, double bottom) { return top == 0 ? 0.0 : bottom == 0 ? std::numeric_limits<double>::infinity() : top / bottom; };
+    const auto ratio = [](double top, double bottom) {
+        return top == 0 ? 0.0 : bottom == 0 ? std::numeric_limits<double>::infinity() : top / bottom;
+    };
     difference.relative_error = std::isnan(error) ? std::numeric_limits<double>::infinity() : ratio(std::sqrt(error), std::sqrt(size));
     difference.max_scaled_error = ratio(worst, scale);
     const std::size_t classes = class_count(reference);

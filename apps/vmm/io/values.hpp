@@ -74,12 +74,12 @@ struct Ranked {
 
 /// How far outputs are apart. Integers, booleans and strings must be equal.
 struct Difference {
-    bool comparable = true;        ///< same type class, shape
-    double relative_error = 0;     ///< ||a-b||2 / ||b||2
-    double max_scaled_error = 0;   ///< max |a-b| / max |b|
-    std::size_t unequal_exact = 0; ///< integer, boolean or string elements that differ
-    bool same_top = true;          ///< same largest element per row of the last axis, ties within 1e-6 of the scale excepted
-    std::string reason;            ///< why not comparable
+    bool comparable = true;         ///< same type class, shape
+    double relative_error = 0;      ///< ||a-b||2 / ||b||2
+    double max_scaled_error = 0;    ///< max |a-b| / max |b|
+    std::size_t unequal_exact = 0;  ///< integer, boolean or string elements that differ
+    bool same_top = true;           ///< same largest element per row of the last axis, ties within 1e-6 of the scale excepted
+    std::string reason;             ///< why not comparable
 };
 [[nodiscard]] Difference compare(const Tensor& tensor, const Tensor& reference);
 

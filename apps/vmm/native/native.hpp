@@ -23,9 +23,9 @@ enum class Aim : std::uint8_t {
 
 struct Settings {
     Aim aim = Aim::latency;
-    std::string precision = "f32";  ///< computing precision
-    int threads = 0;                ///< per stream; 0: the engine's choice
-    int streams = 0;                ///< 0: the engine's choice
+    std::string precision = "f32";                            ///< computing precision
+    int threads = 0;                                          ///< per stream; 0: the engine's choice
+    int streams = 0;                                          ///< 0: the engine's choice
     std::vector<std::pair<std::string, Shape>> input_shapes;  ///< fixed while loading, where the model leaves them free
 };
 

@@ -15,26 +15,28 @@ struct TypeRow {
     ONNXTensorElementDataType theirs;
     ElementType ours;
 };
-constexpr TypeRow kTypes[] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ElementType::f32},   {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, ElementType::u8},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, ElementType::i8},     {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16, ElementType::u16},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16, ElementType::i16},   {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, ElementType::i32},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, ElementType::i64},   {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ElementType::boolean},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, ElementType::f16}, {ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE, ElementType::f64},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32, ElementType::u32},  {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64, ElementType::u64},
+constexpr TypeRow kTypes[] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ElementType::f32},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, ElementType::u8},
+                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, ElementType::i8},      {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16, ElementType::u16},
+                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16, ElementType::i16},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, ElementType::i32},
+                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, ElementType::i64},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ElementType::boolean},
+                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, ElementType::f16},  {ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE, ElementType::f64},
+                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32, ElementType::u32},   {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64, ElementType::u64},
                               {ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, ElementType::bf16}};
 
 ElementType type_of(ONNXTensorElementDataType type) {
     for (const TypeRow& row : kTypes) {
         if (row.theirs == type) return row.ours;
     }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, fmt::format("the comparison has no tensors of ONNX type {}", static_cast<int>(type)));
+    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime,
+                fmt::format("the comparison has no tensors of ONNX type {}", static_cast<int>(type)));
 }
 
 ONNXTensorElementDataType type_of(ElementType type) {
     for (const TypeRow& row : kTypes) {
         if (row.ours == type) return row.theirs;
     }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, fmt::format("the comparison has no ONNX Runtime tensors of type {}", to_string(type)));
+    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime,
+                fmt::format("the comparison has no ONNX Runtime tensors of type {}", to_string(type)));
 }
 
 template <typename Function>
@@ -59,21 +61,24 @@ Ort::Env& environment() {
 
 Ort::Value borrow(const Ort::MemoryInfo& memory, const Tensor& tensor) {
     // The engine only reads inputs; outputs are the caller's own.
-    return Ort::Value::CreateTensor(memory, const_cast<void*>(tensor.data()), tensor.size_bytes(), tensor.shape().data(), tensor.shape().size(), type_of(tensor.type()));
+    return Ort::Value::CreateTensor(memory, const_cast<void*>(tensor.data()), tensor.size_bytes(), tensor.shape().data(), tensor.shape().size(),
+                                    type_of(tensor.type()));
 }
 
 class OrtCaller final : public Caller {
 public:
     OrtCaller(Ort::Session& session, const std::vector<TensorInfo>& inputs, const std::vector<TensorInfo>& outputs, std::span<const Tensor> tensors)
         : session_(session), tensors_(tensors.begin(), tensors.end()) {
-        if (tensors_.size() != inputs.size()) throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "another number of inputs than ONNX Runtime sees");
+        if (tensors_.size() != inputs.size())
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "another number of inputs than ONNX Runtime sees");
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             input_names_.push_back(inputs[i].name.c_str());
             inputs_.push_back(borrow(memory_, tensors_[i]));
         }
         for (const TensorInfo& info : outputs) output_names_.push_back(info.name.c_str());
         // The first run tells the shapes; the following ones write into the same memory.
-        const auto first = session_.Run(Ort::RunOptions{nullptr}, input_names_.data(), inputs_.data(), inputs_.size(), output_names_.data(), output_names_.size());
+        const auto first =
+            session_.Run(Ort::RunOptions{nullptr}, input_names_.data(), inputs_.data(), inputs_.size(), output_names_.data(), output_names_.size());
         for (const Ort::Value& value : first) {
             const auto info = value.GetTensorTypeAndShapeInfo();
             results_.emplace_back(type_of(info.GetElementType()), info.GetShape());
@@ -81,7 +86,9 @@ public:
         }
     }
     void run() override {
-        translated("run", [&] { session_.Run(run_options_, input_names_.data(), inputs_.data(), inputs_.size(), output_names_.data(), outputs_.data(), outputs_.size()); });
+        translated("run", [&] {
+            session_.Run(run_options_, input_names_.data(), inputs_.data(), inputs_.size(), output_names_.data(), outputs_.data(), outputs_.size());
+        });
     }
     std::vector<Tensor> outputs() override { return results_; }
 
@@ -115,8 +122,10 @@ public:
             callers_ = settings.aim == Aim::throughput ? static_cast<int>(std::max(1U, std::thread::hardware_concurrency())) : 1;
             session_ = std::make_unique<Ort::Session>(env, path.c_str(), options);
             Ort::AllocatorWithDefaultOptions allocator;
-            for (std::size_t i = 0; i < session_->GetInputCount(); ++i) inputs_.push_back(describe(session_->GetInputNameAllocated(i, allocator).get(), session_->GetInputTypeInfo(i)));
-            for (std::size_t i = 0; i < session_->GetOutputCount(); ++i) outputs_.push_back(describe(session_->GetOutputNameAllocated(i, allocator).get(), session_->GetOutputTypeInfo(i)));
+            for (std::size_t i = 0; i < session_->GetInputCount(); ++i)
+                inputs_.push_back(describe(session_->GetInputNameAllocated(i, allocator).get(), session_->GetInputTypeInfo(i)));
+            for (std::size_t i = 0; i < session_->GetOutputCount(); ++i)
+                outputs_.push_back(describe(session_->GetOutputNameAllocated(i, allocator).get(), session_->GetOutputTypeInfo(i)));
         });
     }
     std::string version() const override { return OrtGetApiBase()->GetVersionString(); }
@@ -135,13 +144,15 @@ private:
         std::ifstream file(path, std::ios::binary);
         std::string start(8, '\0');
         file.read(start.data(), 8);
-        if (std::filesystem::is_directory(path) || start.substr(4) == "TFL3" || start[0] == '<' || start.starts_with("GGUF") || start.starts_with("PK")) {
+        if (std::filesystem::is_directory(path) || start.substr(4) == "TFL3" || start[0] == '<' || start.starts_with("GGUF") ||
+            start.starts_with("PK")) {
             throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "ONNX Runtime reads only ONNX files",
                         {.expected = "an ONNX file", .found = path.filename().string(), .advice = "compare with --against openvino"});
         }
     }
     static TensorInfo describe(const char* name, const Ort::TypeInfo& type) {
-        if (type.GetONNXType() != ONNX_TYPE_TENSOR) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("'{}' is no tensor", name));
+        if (type.GetONNXType() != ONNX_TYPE_TENSOR)
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("'{}' is no tensor", name));
         const auto info = type.GetTensorTypeAndShapeInfo();
         return {.name = name, .type = type_of(info.GetElementType()), .shape = info.GetShape()};
     }
@@ -156,6 +167,7 @@ private:
 }  // namespace
 }  // namespace ai_vmm::cli::native
 
-extern "C" __attribute__((visibility("default"))) ai_vmm::cli::native::Engine* vmm_native_load(const std::filesystem::path& model, const ai_vmm::cli::native::Settings& settings) {
+extern "C" __attribute__((visibility("default"))) ai_vmm::cli::native::Engine* vmm_native_load(const std::filesystem::path& model,
+                                                                                               const ai_vmm::cli::native::Settings& settings) {
     return new ai_vmm::cli::native::OrtEngine(model, settings);
 }

@@ -28,7 +28,8 @@ ElementType type_of(const ov::element::Type& type) {
     for (const auto& [theirs, ours] : types()) {
         if (theirs == type) return ours;
     }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, fmt::format("the comparison has no tensors of OpenVINO type {}", type.get_type_name()));
+    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime,
+                fmt::format("the comparison has no tensors of OpenVINO type {}", type.get_type_name()));
 }
 
 ov::element::Type type_of(ElementType type) {
@@ -68,8 +69,10 @@ std::vector<TensorInfo> describe(const Ports& ports) {
 
 class OpenvinoCaller final : public Caller {
 public:
-    OpenvinoCaller(ov::CompiledModel& model, std::span<const Tensor> inputs) : request_(model.create_infer_request()), inputs_(inputs.begin(), inputs.end()) {
-        if (inputs.size() != model.inputs().size()) throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "another number of inputs than OpenVINO sees");
+    OpenvinoCaller(ov::CompiledModel& model, std::span<const Tensor> inputs)
+        : request_(model.create_infer_request()), inputs_(inputs.begin(), inputs.end()) {
+        if (inputs.size() != model.inputs().size())
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "another number of inputs than OpenVINO sees");
         for (std::size_t i = 0; i < inputs_.size(); ++i) {
             request_.set_input_tensor(i, ov::Tensor(type_of(inputs_[i].type()), to_ov(inputs_[i].shape()), inputs_[i].data()));
         }
@@ -84,7 +87,8 @@ public:
             const ov::Tensor tensor = request_.get_output_tensor(i);
             const ov::Shape shape = tensor.get_shape();
             // The request owns the memory until the next run.
-            tensors.push_back(Tensor::borrow(type_of(tensor.get_element_type()), Shape(shape.begin(), shape.end()), const_cast<void*>(static_cast<const void*>(tensor.data()))));
+            tensors.push_back(Tensor::borrow(type_of(tensor.get_element_type()), Shape(shape.begin(), shape.end()),
+                                             const_cast<void*>(static_cast<const void*>(tensor.data()))));
         }
         return tensors;
     }
@@ -110,8 +114,10 @@ public:
             ov::AnyMap config{ov::hint::inference_precision(settings.precision == "f32"    ? ov::element::f32
                                                             : settings.precision == "bf16" ? ov::element::bf16
                                                                                            : ov::element::f16),
-                              ov::hint::performance_mode(settings.aim == Aim::throughput ? ov::hint::PerformanceMode::THROUGHPUT : ov::hint::PerformanceMode::LATENCY)};
-            text_ = fmt::format("PERFORMANCE_HINT={}, INFERENCE_PRECISION_HINT={}", settings.aim == Aim::throughput ? "THROUGHPUT" : "LATENCY", settings.precision);
+                              ov::hint::performance_mode(settings.aim == Aim::throughput ? ov::hint::PerformanceMode::THROUGHPUT
+                                                                                         : ov::hint::PerformanceMode::LATENCY)};
+            text_ = fmt::format("PERFORMANCE_HINT={}, INFERENCE_PRECISION_HINT={}", settings.aim == Aim::throughput ? "THROUGHPUT" : "LATENCY",
+                                settings.precision);
             if (settings.streams > 0) {
                 config[ov::num_streams.name()] = ov::streams::Num(settings.streams);
                 text_ += fmt::format(", NUM_STREAMS={}", settings.streams);
@@ -135,7 +141,8 @@ public:
     std::vector<TensorInfo> inputs() const override { return describe(compiled_.inputs()); }
     std::vector<TensorInfo> outputs() const override { return describe(compiled_.outputs()); }
     int preferred_callers() const override {
-        return translated("tell its number of requests", [&] { return static_cast<int>(compiled_.get_property(ov::optimal_number_of_infer_requests)); });
+        return translated("tell its number of requests",
+                          [&] { return static_cast<int>(compiled_.get_property(ov::optimal_number_of_infer_requests)); });
     }
     std::unique_ptr<Caller> make_caller(std::span<const Tensor> inputs) override {
         return translated("make a request", [&] { return std::make_unique<OpenvinoCaller>(compiled_, inputs); });
@@ -150,6 +157,7 @@ private:
 }  // namespace
 }  // namespace ai_vmm::cli::native
 
-extern "C" __attribute__((visibility("default"))) ai_vmm::cli::native::Engine* vmm_native_load(const std::filesystem::path& model, const ai_vmm::cli::native::Settings& settings) {
+extern "C" __attribute__((visibility("default"))) ai_vmm::cli::native::Engine* vmm_native_load(const std::filesystem::path& model,
+                                                                                               const ai_vmm::cli::native::Settings& settings) {
     return new ai_vmm::cli::native::OpenvinoEngine(model, settings);
 }

@@ -42,7 +42,11 @@ struct Glyph {
 Glyph glyph_at(std::string_view text, std::size_t at) {
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
     const unsigned char first = byte(at);
-    const std::size_t length = first < 0x80 ? 1 : first >= 0xC2 && first < 0xE0 ? 2 : first >= 0xE0 && first < 0xF0 ? 3 : first >= 0xF0 && first < 0xF5 ? 4 : 0;
+    const std::size_t length = first < 0x80                    ? 1
+                               : first >= 0xC2 && first < 0xE0 ? 2
+                               : first >= 0xE0 && first < 0xF0 ? 3
+                               : first >= 0xF0 && first < 0xF5 ? 4
+                                                               : 0;
     if (length == 0 || at + length > text.size()) return {text.substr(at, 1), 0, 1, false};
     char32_t code = length == 1 ? first : first & (0xFFU >> (length + 1));
     for (std::size_t i = 1; i < length; ++i) {
@@ -109,9 +113,9 @@ std::string printable(std::string_view text) {
     out.reserve(text.size());
     for (std::size_t at = 0; at < text.size();) {
         const Glyph glyph = glyph_at(text, at);
-        const bool control = glyph.valid && (glyph.code < 0x20 || (glyph.code >= 0x7F && glyph.code < 0xA0) || glyph.code == 0x2028 ||
-                                             glyph.code == 0x2029 || (glyph.code >= 0x202A && glyph.code <= 0x202E) ||
-                                             (glyph.code >= 0x2066 && glyph.code <= 0x2069));
+        const bool control =
+            glyph.valid && (glyph.code < 0x20 || (glyph.code >= 0x7F && glyph.code < 0xA0) || glyph.code == 0x2028 || glyph.code == 0x2029 ||
+                            (glyph.code >= 0x202A && glyph.code <= 0x202E) || (glyph.code >= 0x2066 && glyph.code <= 0x2069));
         if (!glyph.valid) {
             out += fmt::format("\\x{:02x}", static_cast<unsigned char>(glyph.bytes[0]));
         } else if (control) {
@@ -271,7 +275,8 @@ void ProgressBar::update(std::string_view stage, double fraction) {
     std::string bar;
     for (std::size_t i = 0; i < kBar; ++i) bar += i < filled ? "━" : "─";
     const std::size_t room = static_cast<std::size_t>(std::max(terminal_.width, 60)) - kBar - 8;
-    write_error_stream(fmt::format("\r\x1b[K{} {:3.0f}% {}", paint(bar, Tone::accent, terminal_.err_colour), clamped * 100, elide(printable(stage), room)));
+    write_error_stream(
+        fmt::format("\r\x1b[K{} {:3.0f}% {}", paint(bar, Tone::accent, terminal_.err_colour), clamped * 100, elide(printable(stage), room)));
 }
 
 void ProgressBar::clear() {

@@ -37,8 +37,9 @@ bool same(const Tensor& a, const Tensor& b) {
     return a.size_bytes() == 0 || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
-constexpr ElementType kRoundTrip[] = {ElementType::boolean, ElementType::bf16, ElementType::f16, ElementType::f32, ElementType::f64, ElementType::i8,
-                                      ElementType::i16,     ElementType::i32,  ElementType::i64, ElementType::u8,  ElementType::u16, ElementType::u32,
+constexpr ElementType kRoundTrip[] = {ElementType::boolean, ElementType::bf16,      ElementType::f16,        ElementType::f32,
+                                      ElementType::f64,     ElementType::i8,        ElementType::i16,        ElementType::i32,
+                                      ElementType::i64,     ElementType::u8,        ElementType::u16,        ElementType::u32,
                                       ElementType::u64,     ElementType::complex64, ElementType::complex128, ElementType::string};
 
 TEST(Npy, EveryTypeAndRankComesBack) {
@@ -48,7 +49,8 @@ TEST(Npy, EveryTypeAndRankComesBack) {
             const std::string file = format_npy(tensor);
             const Tensor back = parse_npy(file, "test");
             EXPECT_TRUE(same(tensor, back)) << to_string(type) << to_string(shape);
-            EXPECT_EQ((file.size() - (type == ElementType::string ? 0 : tensor.size_bytes())) % 64, type == ElementType::string ? file.size() % 64 : 0U);
+            EXPECT_EQ((file.size() - (type == ElementType::string ? 0 : tensor.size_bytes())) % 64,
+                      type == ElementType::string ? file.size() % 64 : 0U);
         }
     }
 }
@@ -112,9 +114,10 @@ TEST(Npy, RefusesWhatItCannotHold) {
 TEST(Npy, RefusesMalformedHeaders) {
     const std::string data(64, 'x');
     for (const std::string& dictionary :
-         {std::string(""), std::string("{"), std::string("{}"), std::string("{'descr': '<f4'}"), header("<f4", "(1"), header("<f4", "(-1,)"), header("<f4", "(3)"),
-          header("<f4", "(1,) + (2,)"), header("<f4", "[1]"), header("f4", "(1,)"), header("<f4", "(1,)", "Maybe"), header("<f4", "(99999999999999999999,)"),
-          header("<f4", "(1,)") + "x", std::string("__import__('os')"), std::string("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}")}) {
+         {std::string(""), std::string("{"), std::string("{}"), std::string("{'descr': '<f4'}"), header("<f4", "(1"), header("<f4", "(-1,)"),
+          header("<f4", "(3)"), header("<f4", "(1,) + (2,)"), header("<f4", "[1]"), header("f4", "(1,)"), header("<f4", "(1,)", "Maybe"),
+          header("<f4", "(99999999999999999999,)"), header("<f4", "(1,)") + "x", std::string("__import__('os')"),
+          std::string("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}")}) {
         EXPECT_EQ(code_of(npy(dictionary, data)), ErrorCode::invalid_argument) << dictionary;
     }
     std::string deep = "(";

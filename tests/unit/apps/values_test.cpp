@@ -27,9 +27,9 @@ TEST(Halves, RoundToNearestEven) {
     EXPECT_EQ(f32_to_f16(65504.0F), 0x7BFF);
     EXPECT_EQ(f32_to_f16(65519.99F), 0x7BFF);
     EXPECT_EQ(f32_to_f16(65520.0F), 0x7C00);
-    EXPECT_EQ(f32_to_f16(1.0F + 1.0F / 2048), 0x3C00);        // halfway, to even
-    EXPECT_EQ(f32_to_f16(1.0F + 3.0F / 2048), 0x3C02);        // halfway, to even
-    EXPECT_EQ(f32_to_f16(std::ldexp(1.0F, -25)), 0x0000);     // halfway to the least subnormal
+    EXPECT_EQ(f32_to_f16(1.0F + 1.0F / 2048), 0x3C00);     // halfway, to even
+    EXPECT_EQ(f32_to_f16(1.0F + 3.0F / 2048), 0x3C02);     // halfway, to even
+    EXPECT_EQ(f32_to_f16(std::ldexp(1.0F, -25)), 0x0000);  // halfway to the least subnormal
     EXPECT_EQ(f32_to_f16(std::ldexp(1.5F, -25)), 0x0001);
     EXPECT_EQ(f32_to_bf16(1.0F), 0x3F80);
     EXPECT_EQ(f32_to_bf16(1.00390625F), 0x3F80);
