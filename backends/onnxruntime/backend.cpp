@@ -7,6 +7,7 @@
 #include "devices.hpp"
 #include "executable.hpp"
 #include "library.hpp"
+#include "lowering/lowering.hpp"
 #include "types.hpp"
 
 namespace ai_vmm::ort {
@@ -35,6 +36,26 @@ Binding file_names(const backend::Model& model) {
     return binding;
 }
 
+// A lowered graph numbers its ports; inputs that the reader dropped have none.
+Binding graph_names(const backend::Model& model) {
+    Binding binding;
+    const auto position = [](const std::vector<int>& map, std::size_t i) { return i < map.size() ? map[i] : static_cast<int>(i); };
+    for (std::size_t i = 0; i < model.inputs.size(); ++i) {
+        const int at = position(model.graph_inputs, i);
+        binding.input_names.push_back(at < 0 ? std::string() : lowered_input_name(static_cast<std::size_t>(at)));
+    }
+    for (std::size_t i = 0; i < model.outputs.size(); ++i) {
+        const int at = position(model.graph_outputs, i);
+        if (at < 0) {
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "output '" + model.outputs[i].name + "' is not in the graph");
+        }
+        binding.output_names.push_back(lowered_output_name(static_cast<std::size_t>(at)));
+    }
+    return binding;
+}
+
+Binding names_of(const backend::Model& model) { return model.format == ModelFormat::onnx ? file_names(model) : graph_names(model); }
+
 // Loads the file again for an export, but not if it was changed since.
 Reload reload_onnx(const backend::Model& model) {
     if (model.bytes) return [model] { return load_onnx(model); };
@@ -61,11 +82,22 @@ backend::Support OrtBackend::supports(const backend::Model& model, const backend
     if (backend::Support precision = supports_precision(config.device, config.precision); !precision.supported) return precision;
     if (backend::Support ports = supports_ports(model); !ports.supported) return ports;
     if (model.format == ModelFormat::onnx) return {.supported = true, .reason = {}, .unsupported_nodes = {}};
-    return refused("ONNX Runtime reads ONNX files only");
+    if (!model.graph) return refused("ONNX Runtime takes this format by its graph, which could not be read: " + model.graph_refusal);
+    std::vector<std::string> refusals = lowering_refusals(*model.graph);
+    if (refusals.empty()) return {.supported = true, .reason = {}, .unsupported_nodes = {}};
+    return {.supported = false, .reason = refusals.front(), .unsupported_nodes = std::move(refusals)};
 }
 
 std::unique_ptr<backend::Executable> OrtBackend::compile(const backend::Model& model, const backend::CompileConfig& config) {
     require(supports(model, config));
+    if (model.format != ModelFormat::onnx) {
+        const auto lowered = [graph = model.graph] {
+            return ModelBytes{.model = std::make_shared<const std::string>(lower_to_onnx(*graph)), .external_data = {}};
+        };
+        const ModelBytes bytes = lowered();
+        return std::make_unique<OrtExecutable>(make_session(bytes, config), model, graph_names(model), config, bytes.size_bytes(), "lowered graph",
+                                               lowered);
+    }
     const ModelBytes bytes = load_onnx(model);
     return std::make_unique<OrtExecutable>(make_session(bytes, config), model, file_names(model), config, bytes.size_bytes(), "onnx",
                                            reload_onnx(model));
@@ -77,7 +109,7 @@ std::unique_ptr<backend::Executable> OrtBackend::import_blob(std::span<const std
     require(supports_ports(model));
     ModelBytes bytes;
     bytes.model = std::make_shared<const std::string>(reinterpret_cast<const char*>(blob.data()), blob.size());
-    return std::make_unique<OrtExecutable>(make_session(bytes, config, {.prepared = true, .save_prepared = {}}), model, file_names(model), config,
+    return std::make_unique<OrtExecutable>(make_session(bytes, config, {.prepared = true, .save_prepared = {}}), model, names_of(model), config,
                                            blob.size(), "import", Reload{});
 }
 

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "context.hpp"
+
+namespace ai_vmm::ort {
+
+/// Weights as the output of a DequantizeLinear node, which the engine's integer kernels recognise.
+struct QuantizedWeights {
+    std::string name;
+    std::vector<float> scales;  ///< one, or one per output channel
+};
+
+/// Recognises (Convert(integers) [- zero point]) * scale, moved about by reshapes and transpositions, as i8 weights with one scale, or one per
+/// output channel.
+/// @param channel_axes  how many leading axes make up the output channel: they are merged into one (2 for [group, channel, ...]);
+///                      -1: the last of two axes is.
+[[nodiscard]] std::optional<QuantizedWeights> quantized_weights(Context& context, const ov::Output<ov::Node>& weights, int channel_axes);
+
+/// A bias in units of input scale x weight scale, as integer kernels add it; empty if the input's scale is not known.
+[[nodiscard]] std::string quantized_bias(Context& context, const ov::Output<ov::Node>& input, const QuantizedWeights& weights,
+                                         const std::vector<float>& bias);
+
+}  // namespace ai_vmm::ort
