@@ -15,7 +15,9 @@ void if_op(Context& context, const ov::Node& node) {
         Context inner(context.dry(), context.graph.counter());
         for (const auto& input : op.get_input_descriptions(branch)) {
             const auto& parameter = body->get_parameters()[input->m_body_parameter_index];
-            inner.set(*parameter, 0, context.in(node, input->m_input_index));
+            const std::string outer = context.in(node, input->m_input_index);
+            context.graph.keep(outer);
+            inner.set(*parameter, 0, outer);
         }
         lower_body(inner, *body, context.dry() ? &refusals : nullptr);
         // Outputs of both branches in the order of the node's own.

@@ -18,16 +18,28 @@ Ints joined(Ints first, const Ints& second) {
     return first;
 }
 
-/// "strides", "dilations" and padding, shared by convolutions and pools.
-OnnxAttributes window_attributes(const NodeAttributes& attributes, bool dilations = true) {
-    OnnxAttributes result{{"strides", attributes.integers("strides")}};
-    if (dilations && !attributes.integers("dilations").empty()) result.emplace_back("dilations", attributes.integers("dilations"));
+/// "auto_pad" or "pads"; `change` may alter explicit padding.
+template <typename Change>
+void add_padding(OnnxAttributes& result, const NodeAttributes& attributes, Change&& change) {
     const std::string auto_pad = attributes.text("auto_pad", "explicit");
-    if (auto_pad == "same_upper" || auto_pad == "same_lower" || auto_pad == "valid") {
-        result.emplace_back("auto_pad", auto_pad == "valid" ? "VALID" : auto_pad == "same_upper" ? "SAME_UPPER" : "SAME_LOWER");
-    } else {
-        result.emplace_back("pads", joined(attributes.integers("pads_begin"), attributes.integers("pads_end")));
+    if (auto_pad == "same_upper" || auto_pad == "same_lower") {
+        result.emplace_back("auto_pad", auto_pad == "same_upper" ? "SAME_UPPER" : "SAME_LOWER");
+        return;
     }
+    Ints begin = attributes.integers("pads_begin"), end = attributes.integers("pads_end");
+    const std::size_t axes = attributes.integers("strides").size();
+    if (auto_pad == "valid") begin.clear(), end.clear();
+    begin.resize(axes, 0);
+    end.resize(axes, 0);
+    change(begin, end);
+    result.emplace_back("pads", joined(begin, end));
+}
+
+/// "strides", "dilations" and padding of a pool.
+OnnxAttributes window_attributes(const NodeAttributes& attributes) {
+    OnnxAttributes result{{"strides", attributes.integers("strides")}};
+    if (!attributes.integers("dilations").empty()) result.emplace_back("dilations", attributes.integers("dilations"));
+    add_padding(result, attributes, [](Ints&, Ints&) {});
     return result;
 }
 
@@ -74,13 +86,16 @@ std::string merge_groups(Context& context, const ov::Node& node, const std::stri
 
 void convolution(Context& context, const ov::Node& node, bool grouped) {
     OnnxGraph& g = context.graph;
-    OnnxAttributes attributes = window_attributes(NodeAttributes(node));
+    const NodeAttributes own(node);
+    OnnxAttributes attributes{{"strides", own.integers("strides")}, {"dilations", own.integers("dilations")}};
+    ov::Output<ov::Node> input = node.input_value(0);
+    add_padding(attributes, own, [&](Ints& begin, Ints& end) { input = without_padding(context, input, begin, end); });
     const Ints dims = dims_of(node.get_input_partial_shape(1));
     if (dims.empty() || std::count(dims.begin(), dims.end(), -1) > 0) refuse(node, "the weights have no fixed shape");
     if (node.get_input_partial_shape(0).rank().is_dynamic()) refuse(node, "the rank is not known");
     if (grouped) attributes.emplace_back("group", dims[0]);
     const Type type = carrier(node.get_input_element_type(0), {ov::element::f32});
-    const std::string x = context.in_as(node, 0, type);
+    const std::string x = context.cast(context.value(input), input.get_element_type(), type);
     const auto quantized = quantized_weights(context, node.input_value(1), grouped ? 2 : 1);
     std::string weights;
     if (quantized) {
@@ -93,7 +108,7 @@ void convolution(Context& context, const ov::Node& node, bool grouped) {
     const auto bias = following_bias(context, node, static_cast<std::int64_t>(dims_of(node.get_output_partial_shape(0)).size()) - 1);
     if (bias) {
         std::string name;
-        if (quantized) name = quantized_bias(context, node.input_value(0), *quantized, bias->values);
+        if (quantized) name = quantized_bias(context, input, *quantized, bias->values);
         inputs.push_back(name.empty() ? floats(g, bias->values) : name);
     }
     const std::string y = g.add("Conv", std::move(inputs), std::move(attributes));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <protozero/pbf_writer.hpp>
+#include <set>
 
 namespace ai_vmm::ort {
 namespace {
@@ -74,7 +75,7 @@ std::string OnnxGraph::add(std::string_view op, std::vector<std::string> inputs,
 
 std::string OnnxGraph::initializer(OnnxType type, const std::vector<std::int64_t>& shape, std::string_view raw) {
     std::string name = fresh();
-    initializers_.push_back(tensor_proto(name, type, shape, raw).bytes);
+    initializers_.emplace_back(name, tensor_proto(name, type, shape, raw).bytes);
     return name;
 }
 
@@ -86,7 +87,7 @@ std::string OnnxGraph::string_initializer(const std::vector<std::int64_t>& shape
     writer.add_int32(2, static_cast<std::int32_t>(OnnxType::string));
     for (const std::string& value : values) writer.add_bytes(6, value);
     writer.add_string(8, name);
-    initializers_.push_back(std::move(bytes));
+    initializers_.emplace_back(name, std::move(bytes));
     return name;
 }
 
@@ -151,12 +152,22 @@ GraphBytes OnnxGraph::serialize(std::string_view name) const {
         const auto found = renamed_.find(value);
         return found == renamed_.end() ? value : found->second;
     };
+    // Nodes are in topological order: one pass backwards finds all that is needed.
+    std::set<std::string_view> needed(kept_.begin(), kept_.end());
+    for (const auto& [value, output] : renamed_) needed.insert(value);
+    std::vector<bool> live(nodes_.size(), false);
+    for (std::size_t i = nodes_.size(); i-- > 0;) {
+        live[i] = std::ranges::any_of(nodes_[i].outputs, [&](const std::string& output) { return needed.contains(output); });
+        if (live[i]) needed.insert(nodes_[i].inputs.begin(), nodes_[i].inputs.end());
+    }
     std::size_t size = 1024 + nodes_.size() * 128;
-    for (const std::string& tensor : initializers_) size += tensor.size() + 16;
+    for (const auto& [tensor_name, tensor] : initializers_) size += tensor.size() + 16;
     GraphBytes graph;
     graph.bytes.reserve(size);
     protozero::pbf_writer writer(graph.bytes);
-    for (const Node& node : nodes_) {
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+        if (!live[i]) continue;
+        const Node& node = nodes_[i];
         std::string bytes;
         protozero::pbf_writer node_writer(bytes);
         for (const std::string& input : node.inputs) node_writer.add_string(1, final_name(input));
@@ -168,7 +179,9 @@ GraphBytes OnnxGraph::serialize(std::string_view name) const {
         writer.add_message(1, bytes);
     }
     writer.add_string(2, name.data(), name.size());
-    for (const std::string& tensor : initializers_) writer.add_message(5, tensor);
+    for (const auto& [tensor_name, tensor] : initializers_) {
+        if (needed.contains(tensor_name)) writer.add_message(5, tensor);
+    }
     for (const std::string& info : inputs_) writer.add_message(11, info);
     for (const std::string& info : outputs_) writer.add_message(12, info);
     return graph;

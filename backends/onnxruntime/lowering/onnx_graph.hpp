@@ -91,12 +91,15 @@ public:
     /// Makes `value` an output called `name`.
     void output(const std::string& name, const std::string& value, OnnxType type, const std::vector<std::int64_t>& shape, bool ranked = true);
 
+    /// Keeps the node that gives `name` although no node of this graph uses it: a subgraph does.
+    void keep(const std::string& name) { kept_.push_back(name); }
+
     [[nodiscard]] std::string fresh();
     [[nodiscard]] const std::shared_ptr<int>& counter() const noexcept { return counter_; }
     /// Name given to the nodes that are added from now on.
     void set_origin(std::string origin) { origin_ = std::move(origin); }
 
-    /// GraphProto.
+    /// GraphProto. Nodes and initialisers that no output depends on are left out: the engine would compute them.
     [[nodiscard]] GraphBytes serialize(std::string_view name) const;
 
 private:
@@ -110,9 +113,10 @@ private:
     std::shared_ptr<int> counter_;
     std::string origin_;
     std::vector<Node> nodes_;
-    std::vector<std::string> initializers_;  // TensorProto
-    std::vector<std::string> inputs_;        // ValueInfoProto
-    std::vector<std::string> outputs_;       // ValueInfoProto
+    std::vector<std::pair<std::string, std::string>> initializers_;  // name, TensorProto
+    std::vector<std::string> inputs_;                                // ValueInfoProto
+    std::vector<std::string> outputs_;                               // ValueInfoProto
+    std::vector<std::string> kept_;
     std::map<std::string, std::string> renamed_;
     std::map<std::string, std::string> small_;
 };

@@ -4,6 +4,7 @@
 #include "quantization.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -137,7 +138,13 @@ std::optional<QuantizedWeights> quantized_weights(Context& context, const ov::Ou
 }
 
 std::string quantized_bias(Context& context, const ov::Output<ov::Node>& input, const QuantizedWeights& weights, const std::vector<float>& bias) {
-    const auto found = context.scales.find({input.get_node(), input.get_index()});
+    // Moving elements keeps their scale.
+    ov::Output<ov::Node> source = input;
+    while (is(*source.get_node(), "Reshape") || is(*source.get_node(), "Transpose") || is(*source.get_node(), "Squeeze") ||
+           is(*source.get_node(), "Unsqueeze") || is(*source.get_node(), "MaxPool")) {
+        source = source.get_node()->input_value(0);
+    }
+    const auto found = context.scales.find({source.get_node(), source.get_index()});
     if (found == context.scales.end()) return {};
     std::vector<float> scales;
     std::vector<std::int32_t> values;
@@ -175,6 +182,47 @@ std::optional<Grid> grid_of(float low, float high) {
     return Grid{.scale = static_cast<float>(scale), .zero = static_cast<int>(rounded)};
 }
 
+// The four bounds if each is one number and there are 256 levels.
+std::optional<std::array<float, 4>> bounds_of(const Context& context, const ov::Node& node) {
+    if (!is(node, "FakeQuantize") || NodeAttributes(node).integer("levels") != 256) return std::nullopt;
+    std::array<float, 4> bounds{};
+    for (std::size_t i = 0; i < 4; ++i) {
+        const auto values = context.constant_reals(node, i + 1);
+        if (!values || values->size() != 1) return std::nullopt;
+        bounds[i] = values->front();
+    }
+    return bounds;
+}
+
+/// A clamp before quantisation as one of its levels: the levels that stay; std::nullopt if a bound is between two levels.
+struct Levels {
+    int low = 0;
+    int high = 255;
+};
+std::optional<Levels> clamped_levels(const ov::Node& node, const Grid& grid) {
+    double low = 0, high = INFINITY;
+    if (is(node, "Clamp")) {
+        const NodeAttributes attributes(node);
+        low = attributes.real("min");
+        high = attributes.real("max");
+    } else if (!is(node, "Relu")) {
+        return std::nullopt;
+    }
+    Levels levels;
+    const double low_level = low / grid.scale + grid.zero, high_level = high / grid.scale + grid.zero;
+    constexpr double kTolerance = 0.02;
+    if (low_level > 0) {
+        levels.low = static_cast<int>(std::nearbyint(low_level));
+        if (std::abs(low_level - levels.low) > kTolerance) return std::nullopt;
+    }
+    if (high_level < 255) {
+        levels.high = static_cast<int>(std::nearbyint(high_level));
+        if (std::abs(high_level - levels.high) > kTolerance) return std::nullopt;
+    }
+    if (levels.low > levels.high || levels.low > 255 || levels.high < 0) return std::nullopt;
+    return levels;
+}
+
 std::string zero_point(OnnxGraph& graph, int zero, bool is_signed) {
     return bytes(graph, is_signed ? OnnxType::i8 : OnnxType::u8, {}, {static_cast<std::int8_t>(is_signed ? zero - 128 : zero)});
 }
@@ -195,14 +243,9 @@ void arithmetic_fake_quantize(Context& context, const ov::Node& node, std::int64
 void fake_quantize(Context& context, const ov::Node& node) {
     OnnxGraph& g = context.graph;
     const std::int64_t levels = NodeAttributes(node).integer("levels");
-    std::optional<std::vector<float>> bounds[4];
-    bool single = true;
-    for (std::size_t i = 0; i < 4; ++i) {
-        bounds[i] = context.constant_reals(node, i + 1);
-        single = single && bounds[i] && bounds[i]->size() == 1;
-    }
-    if (!single || levels != 256 || node.get_input_element_type(0) != ov::element::f32) return arithmetic_fake_quantize(context, node, levels);
-    const float in_low = bounds[0]->front(), in_high = bounds[1]->front(), out_low = bounds[2]->front(), out_high = bounds[3]->front();
+    const auto bounds = bounds_of(context, node);
+    if (!bounds || node.get_input_element_type(0) != ov::element::f32) return arithmetic_fake_quantize(context, node, levels);
+    const auto [in_low, in_high, out_low, out_high] = *bounds;
     const ov::Node& producer = *node.get_input_node_ptr(0);
     const auto consumers = node.output(0).get_target_inputs();
 
@@ -235,7 +278,13 @@ void fake_quantize(Context& context, const ov::Node& node) {
         y = context.in(producer, 0);
         is_signed = from_integers;
     } else {
-        y = g.add("QuantizeLinear", {context.in(node, 0), g.real(in_grid->scale), zero_point(g, in_grid->zero, is_signed)});
+        // A clamp becomes one of the integers, so that what is before it can be joined with the quantisation.
+        const auto clamped = clamped_levels(producer, *in_grid);
+        const std::string x = clamped ? context.in(producer, 0) : context.in(node, 0);
+        y = g.add("QuantizeLinear", {x, g.real(in_grid->scale), zero_point(g, in_grid->zero, false)});
+        if (clamped && (clamped->low > 0 || clamped->high < 255)) {
+            y = g.add("Clip", {y, zero_point(g, clamped->low, false), zero_point(g, clamped->high, false)});
+        }
     }
     y = g.add("DequantizeLinear", {y, g.real(out_grid->scale), zero_point(g, out_grid->zero, is_signed)});
     if (is_signed) {
@@ -248,6 +297,28 @@ void fake_quantize(Context& context, const ov::Node& node) {
 }
 
 }  // namespace
+
+ov::Output<ov::Node> without_padding(const Context& context, const ov::Output<ov::Node>& input, std::vector<std::int64_t>& begin,
+                                     std::vector<std::int64_t>& end) {
+    const ov::Node* pad = input.get_node();
+    if (const auto bounds = bounds_of(context, *pad)) {
+        if (!grid_of((*bounds)[0], (*bounds)[1]) || (*bounds)[0] != (*bounds)[2] || (*bounds)[1] != (*bounds)[3]) return input;
+        pad = pad->get_input_node_ptr(0);
+        if (!is(*pad, "Pad") || bounds_of(context, *pad->get_input_node_ptr(0)) != bounds) return input;
+    }
+    if (!is(*pad, "Pad") || NodeAttributes(*pad).text("pad_mode", "constant") != "constant") return input;
+    const auto first = context.constant_ints(*pad, 1), last = context.constant_ints(*pad, 2);
+    const auto value = pad->get_input_size() > 3 ? context.constant_reals(*pad, 3) : std::vector<float>{0.0F};
+    if (!first || !last || !value || value->size() != 1 || value->front() != 0.0F || first->size() != begin.size() + 2) return input;
+    for (const auto* sizes : {&*first, &*last}) {
+        if ((*sizes)[0] != 0 || (*sizes)[1] != 0 || std::ranges::any_of(*sizes, [](std::int64_t size) { return size < 0; })) return input;
+    }
+    for (std::size_t i = 0; i < begin.size(); ++i) {
+        begin[i] += (*first)[i + 2];
+        end[i] += (*last)[i + 2];
+    }
+    return pad->input_value(0);
+}
 
 void add_quantization_handlers(HandlerTable& table) { table["FakeQuantize"] = fake_quantize; }
 

@@ -25,4 +25,9 @@ struct QuantizedWeights {
 [[nodiscard]] std::string quantized_bias(Context& context, const ov::Output<ov::Node>& input, const QuantizedWeights& weights,
                                          const std::vector<float>& bias);
 
+/// The value that `input` is after padding with zeros, the padding being added to `begin` and `end` (one per spatial axis): through a Pad operation,
+/// and through a FakeQuantize that repeats the one before the padding. `input` itself if there is no such padding.
+[[nodiscard]] ov::Output<ov::Node> without_padding(const Context& context, const ov::Output<ov::Node>& input, std::vector<std::int64_t>& begin,
+                                                   std::vector<std::int64_t>& end);
+
 }  // namespace ai_vmm::ort
