@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fixture.hpp"
+
+namespace ai_vmm::integration {
+namespace {
+
+class Cache : public Fixture {};
+
+TEST_F(Cache, TheSecondDeploymentIsNotTunedAgain) {
+    {
+        VMM vmm(options());
+        const auto model = vmm.deploy(bundled("digits_cnn.onnx"), quick());
+        EXPECT_TRUE(has_step(model->describe(), "tune"));
+        EXPECT_GT(vmm.cache_report().size_bytes, 0);
+    }
+    VMM vmm(options());
+    const auto model = vmm.deploy(bundled("digits_cnn.onnx"), quick());
+    EXPECT_FALSE(has_step(model->describe(), "tune"));
+    EXPECT_FALSE(has_step(model->describe(), "read"));
+    EXPECT_TRUE(has_step(model->describe(), "verify")) << "what is restored is proved again";
+    EXPECT_TRUE(model->describe().from_cache);
+    EXPECT_EQ(model->execute(ones(*model)).size(), 1U);
+    EXPECT_GE(vmm.metrics().cache_hits, 1U);
+}
+
+TEST_F(Cache, OtherConstraintsAreAnotherPlan) {
+    VMM vmm(options());
+    (void)vmm.deploy(bundled("digits_cnn.onnx"), quick());
+    Constraints constraints = quick();
+    constraints.goal = Goal::throughput;
+    EXPECT_TRUE(has_step(vmm.deploy(bundled("digits_cnn.onnx"), constraints)->describe(), "tune"));
+}
+
+TEST_F(Cache, ADamagedEntryIsRebuilt) {
+    (void)VMM(options()).deploy(bundled("digits_cnn.onnx"), quick());
+    int damaged = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_ / "cache")) {
+        if (!entry.is_regular_file() || entry.file_size() < 1000) continue;
+        std::string content = slurp(entry.path());
+        content[content.size() / 2] = static_cast<char>(content[content.size() / 2] ^ 0x40);
+        spit(entry.path(), content);
+        ++damaged;
+    }
+    ASSERT_GT(damaged, 0);
+    VMM vmm(options());
+    const auto model = vmm.deploy(bundled("digits_cnn.onnx"), quick());
+    EXPECT_TRUE(has_step(model->describe(), "tune"));
+    EXPECT_GE(vmm.metrics().cache_damaged, 1U);
+    EXPECT_EQ(model->execute(ones(*model)).size(), 1U);
+    EXPECT_FALSE(has_step(VMM(options()).deploy(bundled("digits_cnn.onnx"), quick())->describe(), "tune"));
+}
+
+TEST_F(Cache, AnUnusableFolderOnlyCostsTime) {
+    spit(folder_ / "file", "in the way");
+    VMM vmm({.cache_dir = folder_ / "file" / "cache"});
+    const auto model = vmm.deploy(bundled("digits_cnn.onnx"), quick());
+    EXPECT_EQ(model->execute(ones(*model)).size(), 1U);
+    EXPECT_FALSE(vmm.cache_report().writable);
+}
+
+TEST_F(Cache, ClearAndCollect) {
+    VMM vmm(options());
+    (void)vmm.deploy(bundled("digits_cnn.onnx"), quick());
+    EXPECT_GT(vmm.cache_report().entries.size(), 0U);
+    EXPECT_GT(vmm.cache_clear(), 0);
+    EXPECT_EQ(vmm.cache_report().entries.size(), 0U);
+    (void)vmm.deploy(bundled("digits_cnn.onnx"), quick());
+    EXPECT_GT(vmm.cache_collect(1), 0);
+}
+
+TEST_F(Cache, CanBeLeftOut) {
+    VMM vmm({.cache_dir = folder_ / "cache", .use_cache = false});
+    (void)vmm.deploy(bundled("digits_cnn.onnx"), quick());
+    EXPECT_TRUE(has_step(vmm.deploy(bundled("digits_cnn.onnx"), quick())->describe(), "tune"));
+}
+
+}  // namespace
+}  // namespace ai_vmm::integration
