@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
         const ai_vmm::DeploymentDescription description = model->describe();
         std::cout << description.name << " runs on " << description.device << " with " << description.engine << " at " << description.precision << '\n';
         for (const auto& [name, tensor] : outputs) {
-            std::cout << name << ": " << to_string(tensor.type()) << ' ' << to_string(tensor.shape()) << '\n';
+            std::cout << name << ": " << ai_vmm::to_string(tensor.type()) << " " << ai_vmm::to_string(tensor.shape()) << '\n';
         }
     } catch (const ai_vmm::Error& error) {
         std::cerr << "error: " << error.what() << '\n';
