@@ -145,6 +145,7 @@ std::string clean_message(std::string_view text) {
             const std::size_t colon = line.find(": ", at);
             line.erase(at, colon == std::string::npos ? std::string::npos : colon + 2 - at);
         }
+        if (const std::size_t at = line.find("CALLBACK HAS THROWN: "); at != std::string::npos) line.erase(0, at + 21);
         if (line.starts_with("FrontEnd API failed"))
             line.erase(0, std::min(line.size(), line.find(": ") == std::string::npos ? line.size() : line.find(": ") + 2));
         while (!line.empty() && (line.back() == ' ' || line.back() == ':')) line.pop_back();

@@ -69,7 +69,6 @@ public:
             }
         }
         if (!has_graph) throw malformed("the ONNX file has no graph", "a ModelProto with a graph", {}, "get the file again");
-        file_.operators.assign(operators_.begin(), operators_.end());
     }
 
 private:
@@ -117,16 +116,13 @@ private:
     }
 
     void node(pbf_reader message, int depth) {
-        std::string type, domain;
         while (message.next()) {
-            switch (message.tag()) {
-                case 4: type = message.get_string(); break;
-                case 5: attribute(message.get_message(), depth); break;
-                case 7: domain = message.get_string(); break;
-                default: message.skip();
+            if (message.tag() == 5) {
+                attribute(message.get_message(), depth);
+            } else {
+                message.skip();
             }
         }
-        operators_.insert(domain.empty() || domain == "ai.onnx" ? type : domain + "." + type);
     }
 
     void attribute(pbf_reader message, int depth) {
@@ -256,7 +252,6 @@ private:
     }
 
     OnnxFile& file_;
-    std::set<std::string> operators_;
 };
 
 bool is_inside(const std::filesystem::path& path, const std::filesystem::path& folder) {

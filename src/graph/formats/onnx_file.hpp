@@ -25,7 +25,6 @@ struct OnnxFile {
     std::vector<TensorInfo> outputs;       ///< graph outputs; a name may be there twice
     std::vector<std::string> unsupported;  ///< inputs and outputs that are no dense tensors: "'seq' is a sequence", …
     std::vector<OnnxExternalTensor> external;
-    std::vector<std::string> operators;  ///< distinct, sorted: "Conv", "com.microsoft.Gelu", …
 };
 
 /// Walks the whole message, subgraphs and functions included.
