@@ -148,7 +148,7 @@ void transposed_convolution(Context& context, const ov::Node& node, bool grouped
                 begin[i] = end[i] = 0;
                 output_padding[i] -= total;
             } else {
-                begin[i] = auto_pad == "same_lower" ? total - total / 2 : total / 2;
+                begin[i] = auto_pad == "same_upper" ? total - total / 2 : total / 2;
                 end[i] = total - begin[i];
             }
         }
