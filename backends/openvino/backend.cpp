@@ -152,8 +152,8 @@ Support Backend::supports(const Model& model, const CompileConfig& config) {
             support.reason = "OpenVINO can't read the model: " + model.graph_refusal;
             return support;
         }
-        const auto graph = with_declared_types(model);
         static_cast<void>(make_port_map(model));
+        const auto graph = with_declared_types(model);
         const ov::SupportedOpsMap found = core_.query_model(graph, config.device, engine_options(config, facts));
         std::string first;
         for (const auto& node : graph->get_ordered_ops()) {

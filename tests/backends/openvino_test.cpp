@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <new>
+#include <stdexcept>
+#include <thread>
+
+#include "conformance/cases.hpp"
+#include "conformance/models.hpp"
+#include "conformance/suite.hpp"
+#include "openvino/convert.hpp"
+#include "openvino/opsets/opset15.hpp"
+
+namespace ai_vmm {
+namespace {
+
+namespace op = ov::opset15;
+using openvino::Phase;
+
+const conformance::Subject& subject() {
+    static const conformance::Subject loaded = conformance::load_subject(OPENVINO_BACKEND, "CPU");
+    return loaded;
+}
+
+template <typename Exception>
+Error converted(const Exception& exception, Phase phase) {
+    try {
+        try {
+            throw exception;
+        } catch (...) {
+            openvino::rethrow_as_error(phase);
+        }
+    } catch (const Error& error) {
+        return error;
+    }
+}
+
+Error compile_error(const backend::Model& model, const backend::CompileConfig& config) {
+    try {
+        static_cast<void>(subject().backend->compile(model, config));
+    } catch (const Error& error) {
+        return error;
+    }
+    return {ErrorCode::ok, ErrorCategory::compilation, "compiled"};
+}
+
+TEST(OpenVinoMessages, LoseTheVendorsSourcePaths) {
+    EXPECT_EQ(openvino::clean_message("Exception from src/inference/src/cpp/core.cpp:133:\nException from src/inference/src/dev/plugin.cpp:53:\n"
+                                      "Check 'x > 0' failed at src/plugins/intel_cpu/src/node.cpp:1623:\n[CPU] the reason\n\n"),
+              "Check 'x > 0' failed: [CPU] the reason");
+    EXPECT_EQ(openvino::clean_message("Check 'false' failed at src/a/b.hpp:7:\nonly this"), "only this");
+    EXPECT_EQ(openvino::clean_message("src/common/file.cpp:12: text"), "text");
+    EXPECT_EQ(openvino::clean_message("a ratio of 3:4 in model.cpp stays"), "a ratio of 3:4 in model.cpp stays");
+    EXPECT_EQ(openvino::clean_message(""), "");
+}
+
+TEST(OpenVinoErrors, HaveCodesByPhaseAndText) {
+    using Text = std::runtime_error;
+    EXPECT_EQ(converted(std::bad_alloc(), Phase::compile).code(), ErrorCode::resource_exhausted);
+    EXPECT_EQ(converted(Text("caught std::bad_alloc somewhere"), Phase::run).code(), ErrorCode::resource_exhausted);
+    EXPECT_EQ(converted(Text("operation X is Not Supported"), Phase::compile).code(), ErrorCode::unimplemented);
+    EXPECT_EQ(converted(Text("the moon is full"), Phase::compile).code(), ErrorCode::internal);
+    EXPECT_EQ(converted(Text("Argument shapes are inconsistent"), Phase::run).code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(converted(Text("the moon is full"), Phase::run).code(), ErrorCode::internal);
+    EXPECT_EQ(converted(Text("anything"), Phase::import_blob).code(), ErrorCode::data_loss);
+    EXPECT_EQ(converted(Error(ErrorCode::not_found, ErrorCategory::input, "mine"), Phase::run).code(), ErrorCode::not_found);
+    EXPECT_EQ(converted(42, Phase::run).code(), ErrorCode::internal);
+}
+
+TEST(OpenVinoTypes, MapBothWays) {
+    for (int i = 0; i <= static_cast<int>(ElementType::string); ++i) {
+        const auto type = static_cast<ElementType>(i);
+        const auto theirs = openvino::to_openvino(type);
+        if (!theirs) continue;
+        EXPECT_EQ(theirs->get_type_name(), to_string(type));
+        EXPECT_EQ(openvino::from_openvino(*theirs), type);
+        if (type == ElementType::string) continue;
+        EXPECT_EQ(theirs->bitwidth(), bit_width(type));
+    }
+    EXPECT_FALSE(openvino::to_openvino(ElementType::complex64));
+    EXPECT_FALSE(openvino::from_openvino(ov::element::u1)) << "packed from the other end";
+}
+
+TEST(OpenVinoConfig, ThreadsThatTheEngineWouldDropAreRefused) {
+    backend::CompileConfig config = subject().config();
+    config.threads = 100000;
+    const Error error = compile_error(conformance::affine_model({4}), config);
+    EXPECT_EQ(error.code(), ErrorCode::unimplemented) << error.what();
+    EXPECT_EQ(error.expected(), "100000");
+}
+
+TEST(OpenVinoConfig, TheEngineUsesWhatWasAsked) {
+    const auto executable = subject().backend->compile(conformance::affine_model({4}), subject().config());
+    const auto properties = executable->properties();
+    const auto value = [&](std::string_view name) {
+        for (const auto& [key, text] : properties) {
+            if (key == name) return text;
+        }
+        return std::string("missing");
+    };
+    EXPECT_EQ(value("INFERENCE_PRECISION_HINT"), "f32");
+    EXPECT_EQ(value("INFERENCE_NUM_THREADS"), "1");
+    EXPECT_EQ(value("NUM_STREAMS"), "1");
+    EXPECT_EQ(value("DYNAMIC_QUANTIZATION_GROUP_SIZE"), "0");
+    EXPECT_EQ(value("KV_CACHE_PRECISION"), "f32");
+    EXPECT_EQ(value("ENABLE_CPU_PINNING"), "NO");
+}
+
+TEST(OpenVinoPorts, HaveTheTypesThatTheFileDeclares) {
+    // The reader made f32 of what the file has in f16 and i64.
+    backend::Model model = conformance::affine_model({3});
+    model.inputs[0].type = ElementType::i64;
+    model.outputs[0].type = ElementType::f16;
+    const auto running = conformance::start(subject(), model);
+    const auto outputs = running.run({Tensor::from<std::int64_t>({3}, {1, -2, 3})});
+    ASSERT_EQ(outputs[0].type(), ElementType::f16);
+    EXPECT_FALSE(conformance::difference(outputs[0], conformance::Array({3}, {3, -3, 7}), {}));
+    EXPECT_EQ(model.graph->input(0).get_element_type(), ov::element::f32) << "the shared graph was changed";
+}
+
+TEST(OpenVinoPorts, TypesThatItLacksAreRefused) {
+    backend::Model model = conformance::affine_model({3});
+    for (const ElementType type : {ElementType::complex64, ElementType::f8e4m3fnuz, ElementType::string}) {
+        model.outputs[0].type = type;
+        EXPECT_EQ(compile_error(model, subject().config()).code(), ErrorCode::unimplemented) << to_string(type);
+        EXPECT_FALSE(subject().backend->supports(model, subject().config()).supported);
+    }
+}
+
+TEST(OpenVinoPorts, MapsThatDontFitAreRefused) {
+    const backend::Model good = conformance::affine_model({3});
+    for (const std::vector<int>& inputs : {std::vector<int>{1}, {-2}, {-1}, {}}) {
+        backend::Model model = good;
+        model.graph_inputs = inputs;
+        EXPECT_EQ(compile_error(model, subject().config()).code(), ErrorCode::invalid_argument);
+    }
+    for (const std::vector<int>& outputs : {std::vector<int>{1}, {-1}, {}}) {
+        backend::Model model = good;
+        model.graph_outputs = outputs;
+        EXPECT_EQ(compile_error(model, subject().config()).code(), ErrorCode::invalid_argument);
+    }
+}
+
+TEST(OpenVinoRequest, ACancelBetweenRunsIsForgotten) {
+    const auto running = conformance::start(subject(), conformance::deep_model(64, 4));
+    const Tensor x = conformance::f32(conformance::spread({64, 64}, -1, 1));
+    for (int i = 0; i < 20; ++i) {
+        running.request->cancel();
+        EXPECT_NO_THROW(static_cast<void>(running.run({x})));
+    }
+}
+
+TEST(OpenVinoRequest, ValuesThatDontFitTogetherAreTheCallersError) {
+    const auto a = std::make_shared<op::Parameter>(ov::element::f32, ov::PartialShape{-1});
+    const auto b = std::make_shared<op::Parameter>(ov::element::f32, ov::PartialShape{-1});
+    const auto sum = std::make_shared<op::Add>(a, b);
+    const auto running =
+        conformance::start(subject(), conformance::make_model(std::make_shared<ov::Model>(ov::OutputVector{sum}, ov::ParameterVector{a, b})));
+    try {
+        static_cast<void>(running.run({Tensor(ElementType::f32, {2}), Tensor(ElementType::f32, {3})}));
+        FAIL() << "[2] + [3] was computed";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << error.what();
+        EXPECT_EQ(std::string_view(error.what()).find(".cpp"), std::string_view::npos) << error.what();
+    }
+    EXPECT_EQ(running.run({Tensor(ElementType::f32, {3}), Tensor(ElementType::f32, {3})})[0].shape(), Shape{3});
+}
+
+}  // namespace
+}  // namespace ai_vmm
