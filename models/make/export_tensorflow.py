@@ -45,6 +45,7 @@ def main() -> None:
     shutil.rmtree(saved, ignore_errors=True)
     options = tf.saved_model.SaveOptions(save_debug_info=False)
     tf.saved_model.save(net, str(saved), signatures=net.__call__, options=options)
+    (saved / "fingerprint.pb").unlink(missing_ok=True)  # holds a random number; loaders do without it
 
     frozen = convert_variables_to_constants_v2(net.__call__.get_concrete_function())
     graph = frozen.graph.as_graph_def()
