@@ -278,7 +278,7 @@ Plane classify_plane(std::int64_t channels, const std::vector<std::int64_t>& sid
         const auto [low, high] = std::minmax(wide[0], wide[1]);
         if (low < 0) return high >= 8 && high <= 128 ? Plane::time_frequency : Plane::other;  // frames without end; both open: it can't be told
         if (low == high) return Plane::grey_image;
-        if (low >= kLongestFrame && high <= 2 * low) return Plane::grey_image;
+        if (low >= kLongestFrame && high / 2 <= low) return Plane::grey_image;
         return low >= 8 && low <= kLongestFrame ? Plane::time_frequency : Plane::other;
     }
     return Plane::other;

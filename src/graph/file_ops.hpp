@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -12,6 +13,11 @@
 #include "graph/features.hpp"
 
 namespace ai_vmm::graph {
+
+/// a + b for counts that come from a file: at most INT64_MAX, never below zero.
+[[nodiscard]] inline std::int64_t add_counts(std::int64_t a, std::int64_t b) noexcept {
+    return b > INT64_MAX - a ? INT64_MAX : a + std::max<std::int64_t>(0, b);
+}
 
 /// What a model file tells about itself without any engine: its own operator list and constant tensors.
 struct FileOps {

@@ -13,6 +13,23 @@ namespace {
 
 using protozero::pbf_reader;
 
+// protozero only asserts that a field has the wire type that is asked for; the file decides that here.
+void require_wire_type(const pbf_reader& message, protozero::pbf_wire_type type) {
+    if (message.wire_type() != type) throw protozero::unknown_pbf_wire_type_exception();
+}
+pbf_reader message_of(pbf_reader& message) {
+    require_wire_type(message, protozero::pbf_wire_type::length_delimited);
+    return message.get_message();
+}
+std::string string_of(pbf_reader& message) {
+    require_wire_type(message, protozero::pbf_wire_type::length_delimited);
+    return message.get_string();
+}
+std::int64_t integer_of(pbf_reader& message) {
+    require_wire_type(message, protozero::pbf_wire_type::varint);
+    return message.get_int64();
+}
+
 constexpr int kDepthLimit = 32;
 constexpr std::size_t kRankLimit = 64;
 
@@ -61,13 +78,13 @@ Constant read_tensor(pbf_reader message, std::string* name) {
                         if (tensor.shape.size() < kRankLimit) tensor.shape.push_back(value);
                     }
                 } else {
-                    const std::int64_t value = message.get_int64();
+                    const std::int64_t value = integer_of(message);
                     if (tensor.shape.size() < kRankLimit) tensor.shape.push_back(value);
                 }
                 break;
-            case 2: tensor.type = element_type(message.get_int32()); break;
+            case 2: tensor.type = element_type(static_cast<std::int32_t>(integer_of(message))); break;
             case 8: {
-                const std::string text = message.get_string();
+                const std::string text = string_of(message);
                 if (name) *name = text;
                 break;
             }
@@ -82,19 +99,19 @@ void read_type(pbf_reader message, TensorInfo& info, int depth) {
     info.rank_known = false;
     while (message.next()) {
         if (message.tag() == 1) {  // tensor_type
-            pbf_reader tensor = message.get_message();
+            pbf_reader tensor = message_of(message);
             while (tensor.next()) {
                 if (tensor.tag() == 1) {
-                    info.type = element_type(tensor.get_int32());
+                    info.type = element_type(static_cast<std::int32_t>(integer_of(tensor)));
                 } else if (tensor.tag() == 2) {
                     info.rank_known = true;
-                    pbf_reader shape = tensor.get_message();
+                    pbf_reader shape = message_of(tensor);
                     while (shape.next(1)) {
-                        pbf_reader dimension = shape.get_message();
+                        pbf_reader dimension = message_of(shape);
                         std::int64_t value = -1;
                         while (dimension.next()) {
                             if (dimension.tag() == 1) {
-                                value = dimension.get_int64();
+                                value = integer_of(dimension);
                             } else {
                                 dimension.skip();
                             }
@@ -106,10 +123,10 @@ void read_type(pbf_reader message, TensorInfo& info, int depth) {
                 }
             }
         } else if (message.tag() == 9 && depth < 2) {  // optional_type { elem_type }
-            pbf_reader optional = message.get_message();
+            pbf_reader optional = message_of(message);
             while (optional.next()) {
                 if (optional.tag() == 1) {
-                    read_type(optional.get_message(), info, depth + 1);
+                    read_type(message_of(optional), info, depth + 1);
                     info.optional = true;
                 } else {
                     optional.skip();
@@ -126,8 +143,8 @@ TensorInfo read_value_info(pbf_reader message) {
     info.rank_known = false;
     while (message.next()) {
         switch (message.tag()) {
-            case 1: info.name = message.get_string(); break;
-            case 2: read_type(message.get_message(), info, 0); break;
+            case 1: info.name = string_of(message); break;
+            case 2: read_type(message_of(message), info, 0); break;
             default: message.skip();
         }
     }
@@ -165,16 +182,16 @@ public:
         std::vector<TensorInfo> inputs;
         while (message.next()) {
             switch (message.tag()) {
-                case 1: nodes.push_back(message.get_message()); break;
+                case 1: nodes.push_back(message_of(message)); break;
                 case 5: {
                     std::string name;
-                    const Constant tensor = read_tensor(message.get_message(), &name);
+                    const Constant tensor = read_tensor(message_of(message), &name);
                     add_constant(name, tensor);
                     break;
                 }
-                case 11: inputs.push_back(read_value_info(message.get_message())); break;
+                case 11: inputs.push_back(read_value_info(message_of(message))); break;
                 case 12: {
-                    const TensorInfo output = read_value_info(message.get_message());
+                    const TensorInfo output = read_value_info(message_of(message));
                     if (depth == 0) result.outputs.push_back(output);
                     break;
                 }
@@ -215,9 +232,10 @@ private:
         for (const std::int64_t value : tensor.shape) elements *= static_cast<double>(std::max<std::int64_t>(0, value));
         if (elements > 1e15) return;  // no file holds that
         const auto count = static_cast<std::int64_t>(elements);
-        result.parameters += count;
-        result.parameter_bytes += (count * static_cast<std::int64_t>(bit_width(tensor.type)) + 7) / 8;
-        result.parameters_by_type[tensor.type] += count;
+        result.parameters = add_counts(result.parameters, count);
+        result.parameter_bytes = add_counts(result.parameter_bytes, (count * static_cast<std::int64_t>(bit_width(tensor.type)) + 7) / 8);
+        auto& of_type = result.parameters_by_type[tensor.type];
+        of_type = add_counts(of_type, count);
     }
 
     void node(pbf_reader message, int depth) {
@@ -226,21 +244,21 @@ private:
         std::vector<pbf_reader> tensors;
         while (message.next()) {
             switch (message.tag()) {
-                case 1: node.inputs.push_back(message.get_string()); break;
-                case 2: node.outputs.push_back(message.get_string()); break;
-                case 4: node.type = message.get_string(); break;
-                case 7: node.domain = message.get_string(); break;
+                case 1: node.inputs.push_back(string_of(message)); break;
+                case 2: node.outputs.push_back(string_of(message)); break;
+                case 4: node.type = string_of(message); break;
+                case 7: node.domain = string_of(message); break;
                 case 5: {
-                    pbf_reader attribute = message.get_message();
+                    pbf_reader attribute = message_of(message);
                     std::string name;
                     std::int64_t integer = 0;
                     while (attribute.next()) {
                         switch (attribute.tag()) {
-                            case 1: name = attribute.get_string(); break;
-                            case 3: integer = attribute.get_int64(); break;
-                            case 5: tensors.push_back(attribute.get_message()); break;
+                            case 1: name = string_of(attribute); break;
+                            case 3: integer = integer_of(attribute); break;
+                            case 5: tensors.push_back(message_of(attribute)); break;
                             case 6:
-                            case 11: bodies.push_back(attribute.get_message()); break;
+                            case 11: bodies.push_back(message_of(attribute)); break;
                             default: attribute.skip();
                         }
                     }
@@ -291,7 +309,7 @@ private:
         (line ? convolution_1d_ : convolution_2d_) += 1;
         if (seen_convolution_ || !weights || weights->size() < 3 || node.type == "ConvTranspose") return;
         seen_convolution_ = true;
-        const std::int64_t channels = (*weights)[1] * std::clamp<std::int64_t>(node.group, 1, 1 << 20);
+        const std::int64_t channels = std::clamp<std::int64_t>((*weights)[1], 0, 1 << 20) * std::clamp<std::int64_t>(node.group, 1, 1 << 20);
         std::vector<std::int64_t> sides(weights->size() - 2, -1);
         if (const TensorInfo* input = node.inputs.empty() ? nullptr : origin(node.inputs[0]); input && input->shape.size() == weights->size()) {
             sides.assign(input->shape.begin() + 2, input->shape.end());
@@ -351,7 +369,7 @@ std::optional<FileOps> read_onnx_ops(std::string_view content) {
         pbf_reader model(content.data(), content.size());
         while (model.next()) {
             if (model.tag() == 7) {
-                walker.graph(model.get_message(), 0);
+                walker.graph(message_of(model), 0);
                 has_graph = true;
             } else {
                 model.skip();

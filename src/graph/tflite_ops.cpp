@@ -291,7 +291,7 @@ Shape read_shape(const Vector& vector) {
     return shape;
 }
 
-Tensor read_tensor(const Table& table, const Vector& buffers) {
+Tensor read_tensor(const Table& table, const Vector& buffers, std::uint64_t file_size) {
     Tensor tensor;
     tensor.shape = read_shape(table.vector(0));
     tensor.type = element_type(table.scalar<std::int8_t>(1, 0));
@@ -304,7 +304,10 @@ Tensor read_tensor(const Table& table, const Vector& buffers) {
     if (buffer > 0) {  // buffer 0 is empty by definition
         const Table data = buffers.table(buffer);
         tensor.stored_bytes = data.vector(0).size();
-        if (tensor.stored_bytes == 0 && data.scalar<std::uint64_t>(1, 0) > 1) tensor.stored_bytes = data.scalar<std::uint64_t>(2, 0);
+        // Large files keep the content outside of the tables: offset and size in the file.
+        const auto offset = data.scalar<std::uint64_t>(1, 0);
+        const auto size = data.scalar<std::uint64_t>(2, 0);
+        if (tensor.stored_bytes == 0 && offset > 1 && offset < file_size && size <= file_size - offset) tensor.stored_bytes = size;
         tensor.constant = tensor.stored_bytes > 0;
     }
     return tensor;
@@ -404,7 +407,7 @@ std::optional<FileOps> read_tflite_ops(std::string_view content) {
         std::vector<Tensor> tensors;
         for (std::uint32_t t = 0; t < tensor_tables.size() && budget > 0; ++t, --budget) {
             const Table table = tensor_tables.table(t);
-            tensors.push_back(read_tensor(table, buffers));
+            tensors.push_back(read_tensor(table, buffers, buffer.size()));
             const Tensor& tensor = tensors.back();
             result.stateful = result.stateful || tensor.variable;
             const std::size_t bits = bit_width(tensor.type);
@@ -416,9 +419,10 @@ std::optional<FileOps> read_tflite_ops(std::string_view content) {
             if (!tensor.constant || tensor.shape.empty() || bits == 0 || !(real || low_bit || scaled)) continue;
             if (!counted.emplace(table.scalar<std::uint32_t>(2, 0), true).second) continue;
             const auto elements = static_cast<std::int64_t>(tensor.stored_bytes * 8 / bits);
-            result.parameters += elements;
-            result.parameter_bytes += static_cast<std::int64_t>(tensor.stored_bytes);
-            result.parameters_by_type[tensor.type] += elements;
+            result.parameters = add_counts(result.parameters, elements);
+            result.parameter_bytes = add_counts(result.parameter_bytes, static_cast<std::int64_t>(tensor.stored_bytes));
+            auto& of_type = result.parameters_by_type[tensor.type];
+            of_type = add_counts(of_type, elements);
         }
         const auto tensor_at = [&](std::int32_t index) -> const Tensor* {
             return index >= 0 && static_cast<std::size_t>(index) < tensors.size() ? &tensors[static_cast<std::size_t>(index)] : nullptr;
