@@ -123,14 +123,15 @@ private:
             return origin != nullptr;
         });
         if (!origin) return;
+        const bool fresh = tables_.insert(table.main).second;  // one table may serve several lookups
         // Positions looked up per sample, at the counted shapes: batch is 1.
         const double positions = elements_of(node.get_input_partial_shape(1));
         if (positions > 1 && open_lengths_.contains(origin)) {
-            ++features_.token_tables;
+            features_.token_tables += fresh;
         } else {
-            ++features_.id_tables;
+            features_.id_tables += fresh;
             features_.id_fields += static_cast<std::int64_t>(positions);
-            fixed_sequences_ += positions > 1;
+            fixed_sequences_ += fresh && positions > 1;
         }
         features_.table_rows = std::max<std::int64_t>(features_.table_rows, shape[0].get_length());
         table_rows_.insert(shape[0].get_length());
@@ -209,6 +210,7 @@ private:
     ConstantAnalysis constants_;
     Features& features_;
     std::unordered_set<std::int64_t> table_rows_;
+    std::unordered_set<const void*> tables_;
     std::unordered_set<const ov::Node*> open_lengths_;
     int fixed_sequences_ = 0;
 };
