@@ -42,7 +42,7 @@ ModelFormat format_of_zip(const fs::path& path, std::string_view bytes) {
     switch (look_into_zip(path, bytes)) {
         case ZipContent::torchscript: return ModelFormat::torchscript;
         case ZipContent::torch_export: return ModelFormat::torch_export;
-        case ZipContent::state_dict: refuse(path, "a PyTorch state dictionary (weights without a network)", std::string(kExportAdvice));
+        case ZipContent::state_dict: refuse(path, "a PyTorch state dictionary or pickled object (weights without a graph)", std::string(kExportAdvice));
         case ZipContent::keras:
             refuse(path, "a Keras 3 archive", "export it in Python: keras.models.load_model(path).export('folder') writes a SavedModel");
         case ZipContent::numpy: refuse(path, "an archive of NumPy arrays", "name the model's file; arrays are given as inputs");
