@@ -68,6 +68,8 @@ private:
 
     /// @throws Error(unimplemented) no such device, or it doesn't run the precision.
     const DeviceFacts& checked_device(const CompileConfig& config);
+    /// Asks the device about every node. Costs about as much as half a compilation.
+    Support query(const std::shared_ptr<const ov::Model>& graph, const CompileConfig& config, const DeviceFacts& facts);
     static ov::AnyMap engine_options(const CompileConfig& config, const DeviceFacts& facts);
 
     ov::Core core_;
@@ -140,44 +142,54 @@ ov::AnyMap Backend::engine_options(const CompileConfig& config, const DeviceFact
     set(ov::hint::enable_hyper_threading(true));
     // Deployments share the machine: two that pin would pick the same cores.
     set(ov::hint::enable_cpu_pinning(false));
-    if (config.throughput && !config.device.starts_with("CPU")) options.insert(ov::hint::allow_auto_batching(false));
+    if (config.throughput && !is_cpu(config.device)) options.insert(ov::hint::allow_auto_batching(false));
     return options;
 }
 
-Support Backend::supports(const Model& model, const CompileConfig& config) {
+Support Backend::query(const std::shared_ptr<const ov::Model>& graph, const CompileConfig& config, const DeviceFacts& facts) {
     Support support;
-    try {
-        const DeviceFacts& facts = checked_device(config);
-        if (model.graph == nullptr) {
-            support.reason = "OpenVINO can't read the model: " + model.graph_refusal;
-            return support;
-        }
-        static_cast<void>(make_port_map(model));
-        const auto graph = with_declared_types(model);
-        const ov::SupportedOpsMap found = core_.query_model(graph, config.device, engine_options(config, facts));
-        std::string first;
+    if (!is_cpu(config.device)) {
+        // The GPU plugin divides by the size of empty tensors, which ends the process.
         for (const auto& node : graph->get_ordered_ops()) {
-            if (found.contains(node->get_friendly_name())) continue;
-            support.unsupported_nodes.push_back(node->get_friendly_name());
-            // What feeds an operator that isn't run is often listed too; the operator is the news.
-            const std::string_view type = node->get_type_name();
-            if (type == "Parameter" || type == "Constant" || node->get_output_size() == 0) continue;
-            if (first.empty()) {
-                first = std::string(type) + " of " + node->get_output_element_type(0).get_type_name() + node->get_output_partial_shape(0).to_string();
+            for (const auto& output : node->outputs()) {
+                if (!output.get_partial_shape().is_static() || ov::shape_size(output.get_shape()) > 0) continue;
+                support.unsupported_nodes.push_back(node->get_friendly_name());
+                support.reason = "OpenVINO's device " + config.device + " takes no empty tensors: " + node->get_type_name() + " of " +
+                                 output.get_element_type().get_type_name() + output.get_partial_shape().to_string();
+                return support;
             }
         }
-        support.supported = support.unsupported_nodes.empty();
-        if (!support.supported) {
-            support.reason = "OpenVINO's device " + config.device + " doesn't run " + (first.empty() ? support.unsupported_nodes.front() : first);
-        }
+    }
+    const ov::SupportedOpsMap found = core_.query_model(graph, config.device, engine_options(config, facts));
+    std::string first;
+    for (const auto& node : graph->get_ordered_ops()) {
+        if (found.contains(node->get_friendly_name())) continue;
+        support.unsupported_nodes.push_back(node->get_friendly_name());
+        // What feeds an operator that isn't run is often listed too; the operator is the news.
+        const std::string_view type = node->get_type_name();
+        if (!first.empty() || type == "Parameter" || type == "Constant" || node->get_output_size() == 0) continue;
+        first = std::string(type) + " of " + node->get_output_element_type(0).get_type_name() + node->get_output_partial_shape(0).to_string();
+    }
+    support.supported = support.unsupported_nodes.empty();
+    if (!support.supported) {
+        support.reason = "OpenVINO's device " + config.device + " doesn't run " + (first.empty() ? support.unsupported_nodes.front() : first);
+    }
+    return support;
+}
+
+Support Backend::supports(const Model& model, const CompileConfig& config) {
+    try {
+        const DeviceFacts& facts = checked_device(config);
+        if (model.graph == nullptr) return {.supported = false, .reason = "OpenVINO can't read the model: " + model.graph_refusal};
+        static_cast<void>(make_port_map(model));
+        return query(with_declared_types(model), config, facts);
     } catch (...) {
         try {
             rethrow_as_error(Phase::query);
         } catch (const Error& error) {
-            support.reason = error.what();
+            return {.supported = false, .reason = error.what()};
         }
     }
-    return support;
 }
 
 std::unique_ptr<backend::Executable> Backend::compile(const Model& model, const CompileConfig& config) {
@@ -187,7 +199,14 @@ std::unique_ptr<backend::Executable> Backend::compile(const Model& model, const 
             throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "OpenVINO can't read the model: " + model.graph_refusal);
         }
         PortMap map = make_port_map(model);
-        ov::CompiledModel compiled = core_.compile_model(with_declared_types(model), config.device, engine_options(config, facts));
+        const auto graph = with_declared_types(model);
+        // The CPU plugin refuses by itself what query_model() doesn't list; others compile some of it, and run it wrongly.
+        if (!is_cpu(config.device)) {
+            if (const Support support = query(graph, config, facts); !support.supported) {
+                throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, support.reason);
+            }
+        }
+        ov::CompiledModel compiled = core_.compile_model(graph, config.device, engine_options(config, facts));
         return std::make_unique<Executable>(std::move(compiled), std::move(map), config);
     } catch (...) {
         rethrow_as_error(Phase::compile);

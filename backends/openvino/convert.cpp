@@ -34,7 +34,7 @@ bool contains_any(std::string_view text, const std::array<std::string_view, N>& 
     return std::ranges::any_of(parts, [&](std::string_view part) { return contains(text, part); });
 }
 
-constexpr std::array<std::string_view, 4> kNoMemory{"bad_alloc", "out of memory", "failed to allocate", "cl_out_of_"};
+constexpr std::array<std::string_view, 5> kNoMemory{"bad_alloc", "out of gpu resources", "out of memory", "failed to allocate", "cl_out_of_"};
 constexpr std::array<std::string_view, 13> kUnsupported{
     "unsupported",   "not supported",  "doesn't support",     "does not support", "not implemented", "incorrect number of input",
     "unimplemented", "notimplemented", "cannot be converted", "don't support",    "do not support",  "only support",

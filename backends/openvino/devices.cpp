@@ -15,8 +15,6 @@
 namespace ai_vmm::openvino {
 namespace {
 
-bool is_cpu(std::string_view device) { return device.starts_with("CPU"); }
-
 /// Asks one property; std::nullopt if the device doesn't know it or fails.
 template <typename T>
 std::optional<T> ask(const ov::Core& core, const std::string& device, const std::string& property) {

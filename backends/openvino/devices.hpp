@@ -15,6 +15,8 @@ class Core;
 
 namespace ai_vmm::openvino {
 
+[[nodiscard]] inline bool is_cpu(std::string_view device) noexcept { return device.starts_with("CPU"); }
+
 /// Names of the real devices ("CPU", "GPU.0", "NPU", …): no AUTO, MULTI, HETERO or BATCH. Loads the device plugins; never throws for
 /// a plugin that lacks its driver.
 [[nodiscard]] std::vector<std::string> device_names(const ov::Core& core);

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "convert.hpp"
+#include "devices.hpp"
 #include "openvino/core/model.hpp"
 #include "openvino/op/constant.hpp"
 #include "openvino/op/parameter.hpp"
@@ -153,7 +154,7 @@ void Executable::check_config(const backend::CompileConfig& config) const {
         const ov::element::Type wanted = precision_type(config.precision);
         if (used != wanted) refuse("precision", wanted.get_type_name(), used.get_type_name());
     }
-    if (!config.device.starts_with("CPU")) return;
+    if (!is_cpu(config.device)) return;
     if (offers(ov::inference_num_threads.name())) {
         const int used = compiled_.get_property(ov::inference_num_threads);
         const int wanted = config.threads * config.streams;
