@@ -11,7 +11,8 @@
 namespace ai_vmm::openvino {
 namespace {
 
-/// Below this a memcpy beats InferRequest::set_tensor (bench/backends/openvino_boundary.cpp).
+/// Setting a tensor at a new address costs some 1.2 microseconds and an allocation, at an old address nothing; copying this much 0.3. So a
+/// caller who changes addresses gains up to about 128 KiB, and one who doesn't loses little up to here.
 constexpr std::size_t kCopyBytes = 16384;
 
 /// From here on the cost of start_async() is under half a percent.
