@@ -126,22 +126,27 @@ Role role_of(const TensorInfo& info, const Shape& shape, const ModelProfile& pro
     return Role::features;
 }
 
-/// Rows of the smallest embedding table, if the profile's nodes tell: a lookup reads one row of `width` elements per id.
+/// Rows of the table that a lookup reads, if its figures tell. A lookup reads one row per id: of a whole input, of a column of it, or one id.
+std::optional<std::int64_t> table_rows(const NodeProfile& node, const std::vector<std::int64_t>& id_counts) {
+    if (node.type.find("Gather") == std::string::npos && node.type.find("Embedding") == std::string::npos) return std::nullopt;
+    const auto type = element_type_from_string(node.precision);
+    const std::int64_t bytes = type ? static_cast<std::int64_t>(bit_width(*type) / 8) : 0;
+    if (node.parameters <= 1 || bytes <= 0 || node.bytes_written <= 0) return std::nullopt;
+    const std::int64_t elements = node.bytes_written / bytes;
+    for (const std::int64_t ids : id_counts) {
+        if (ids <= 0 || elements % ids != 0) continue;
+        const std::int64_t width = elements / ids;
+        if (width >= 1 && node.parameters % width == 0) return node.parameters / width;
+    }
+    return std::nullopt;
+}
+
+/// @param id_counts  how many ids a lookup may read, the likeliest first
 std::optional<std::int64_t> smallest_table(const ModelProfile& profile, const std::vector<std::int64_t>& id_counts) {
     std::optional<std::int64_t> smallest;
     for (const NodeProfile& node : profile.nodes) {
-        if (node.type.find("Gather") == std::string::npos && node.type.find("Embedding") == std::string::npos) continue;
-        const auto type = element_type_from_string(node.precision);
-        const std::int64_t bytes = type ? static_cast<std::int64_t>(bit_width(*type) / 8) : 0;
-        if (node.parameters <= 1 || bytes <= 0 || node.bytes_written <= 0) continue;
-        for (const std::int64_t ids : id_counts) {
-            const std::int64_t elements = node.bytes_written / bytes;
-            if (ids <= 0 || elements % ids != 0) continue;
-            const std::int64_t width = elements / ids;
-            if (width < 1 || node.parameters % width != 0) continue;
-            const std::int64_t rows = node.parameters / width;
-            if (rows > 4) smallest = std::min(smallest.value_or(rows), rows);  // smaller ones hold token types
-        }
+        const auto rows = table_rows(node, id_counts);
+        if (rows && *rows > 4) smallest = std::min(smallest.value_or(*rows), *rows);  // smaller ones hold token types
     }
     return smallest;
 }
@@ -220,6 +225,11 @@ std::vector<Plan> plans_of(std::span<const TensorInfo> infos, const ModelProfile
         if (sequence && length == 1) length = std::max<std::int64_t>(1, plan.shape[1]);
         plans.push_back(std::move(plan));
     }
+    for (const TensorInfo& info : infos) {  // columns: [batch, features] split along the features
+        const Plan& plan = plans[static_cast<std::size_t>(&info - infos.data())];
+        if (plan.role == Role::ids && plan.shape.size() > 1) id_counts.push_back(plan.shape[0]);
+    }
+    id_counts.push_back(1);
     const auto table = smallest_table(profile, id_counts);
     for (Plan& plan : plans) {
         plan.length = length;

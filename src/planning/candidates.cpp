@@ -145,7 +145,7 @@ double predicted_cost(Goal goal, const Candidate& candidate) {
 }
 
 /// Orders `candidates` best first and marks the short list: the f32 best of every engine and device, then the best of the other
-/// precisions, then the next best of any kind.
+/// precisions and of batches, then the next best of any kind.
 void choose_short_list(const PlanRequest& request, std::vector<Candidate>& candidates) {
     const auto rank = [&](const Candidate& candidate) {
         const Route* route = find_route(request, candidate.key);
@@ -166,14 +166,15 @@ void choose_short_list(const PlanRequest& request, std::vector<Candidate>& candi
 
     std::vector<Candidate> leaders;
     std::vector<Candidate> others;
-    std::set<std::tuple<std::string, std::string, Precision>> seen;
+    std::set<std::tuple<std::string, std::string, Precision, bool>> seen;
     for (auto& [place, candidate] : ranked) {
-        const bool first = !candidate.rejected && seen.emplace(candidate.key.engine, candidate.key.device, candidate.key.precision).second;
+        const bool first =
+            !candidate.rejected && seen.emplace(candidate.key.engine, candidate.key.device, candidate.key.precision, candidate.key.batch > 1).second;
         (first ? leaders : others).push_back(std::move(candidate));
     }
     int left = request.measure_limit;
     for (Candidate& candidate : leaders) {
-        if (candidate.key.precision != Precision::f32) continue;
+        if (candidate.key.precision != Precision::f32 || candidate.key.batch > 1) continue;
         candidate.to_measure = true;  // needed even beyond the limit: it is the exact fallback
         --left;
     }

@@ -151,6 +151,17 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
         entry.admitted = entry.obstacle.empty() && entry.objections.empty() && !candidate->rejected;
         entries.push_back(std::move(entry));
     }
+    const Constraints& limits = request.constraints;
+    if ((limits.max_latency_ms || limits.min_throughput_per_s) && std::ranges::any_of(entries, &Entry::measured)) {
+        // Where there was time to measure, a limit is not promised on a prediction.
+        for (Entry& entry : entries) {
+            if (entry.measured || !entry.admitted) continue;
+            entry.obstacle = fmt::format("not measured, so {} can't be promised (predicted {}, {} items/s)",
+                                         limits.max_latency_ms ? "max_latency_ms" : "min_throughput_per_s", milliseconds(entry.latency_ms),
+                                         number(entry.throughput_per_s));
+            entry.admitted = false;
+        }
+    }
     if (request.constraints.goal == Goal::efficiency) {
         // Energy decides where every measured candidate has it; otherwise processor time for all, so that like is compared with like.
         const bool metered =
@@ -203,7 +214,7 @@ std::string cost_text(Goal goal, const Entry& entry, bool energy) {
     switch (goal) {
         case Goal::latency: return milliseconds(entry.cost);
         case Goal::throughput: return number(entry.throughput_per_s) + " items/s";
-        case Goal::efficiency: return energy ? number(entry.cost) + " mJ per item" : milliseconds(entry.cost) + " of processor time per item";
+        case Goal::efficiency: return energy ? number(entry.cost) + " mJ per item" : milliseconds(entry.cost) + " of CPU time per item";
     }
     return {};
 }
@@ -217,7 +228,7 @@ Words words_of(Goal goal, bool energy) {
     switch (goal) {
         case Goal::latency: return {"fastest", "slower"};
         case Goal::throughput: return {"most throughput", "less throughput"};
-        case Goal::efficiency: return energy ? Words{"least energy", "more energy"} : Words{"least processor time", "more processor time"};
+        case Goal::efficiency: return energy ? Words{"least energy", "more energy"} : Words{"least CPU time", "more CPU time"};
     }
     return {"best", "worse"};
 }
@@ -227,12 +238,12 @@ std::string tie_breaker(const Entry& winner, const Entry& loser) {
     const CandidateKey& a = winner.key();
     const CandidateKey& b = loser.key();
     if (inexactness(a.precision) != inexactness(b.precision))
-        return fmt::format("more exact ({} before {})", to_string(a.precision), to_string(b.precision));
+        return fmt::format("is more exact ({} before {})", to_string(a.precision), to_string(b.precision));
     if (a.threads * a.streams != b.threads * b.streams)
-        return fmt::format("fewer threads ({} against {})", a.threads * a.streams, b.threads * b.streams);
-    if (winner.route_index != loser.route_index) return "an earlier engine in the order of routes";
-    if (a.batch != b.batch) return fmt::format("a smaller batch ({} against {})", a.batch, b.batch);
-    return "earlier in order";
+        return fmt::format("takes fewer threads ({} against {})", a.threads * a.streams, b.threads * b.streams);
+    if (winner.route_index != loser.route_index) return "is of the engine that comes first";
+    if (a.batch != b.batch) return fmt::format("has a smaller batch ({} against {})", a.batch, b.batch);
+    return "comes first by name";
 }
 
 bool uses_energy(const PlanRequest& request, const Entry& entry) {
@@ -254,7 +265,11 @@ std::string chosen_reason(const PlanRequest& request, const std::vector<const En
     const auto& preferred = request.constraints.preferred_hardware;
     const bool by_preference = !preferred.empty() && chosen.preference < static_cast<int>(preferred.size());
     if (by_preference) reason += fmt::format("preferred hardware {}; ", preferred[static_cast<std::size_t>(chosen.preference)]);
-    if (!preferred.empty() && !by_preference) reason += "nothing preferred is feasible; ";
+    if (!preferred.empty() && !by_preference) {
+        const bool here = std::ranges::any_of(
+            request.routes, [&](const Route& route) { return preference_rank(request, route) < static_cast<int>(preferred.size()); });
+        reason += here ? "nothing on the preferred hardware is feasible; " : "none of the preferred hardware is here; ";
+    }
     const char* how = chosen.measured ? "measured" : "predicted (not measured)";
     if (fastest != &chosen) {
         reason += fmt::format("{}, within {:.0f} % of the best ({}, {}) and {}", cost_text(goal, chosen, energy), percent(kTieBand),
@@ -295,7 +310,7 @@ std::string other_reason(const PlanRequest& request, const Entry& chosen, const 
     }
     const double ratio = entry.cost / chosen.cost;
     if (ratio <= 1 + kTieBand) {
-        return fmt::format("{}{}, a tie within {:.0f} %; the chosen one is {}", prefix, figures, percent(kTieBand), tie_breaker(chosen, entry));
+        return fmt::format("{}{}, a tie within {:.0f} %; the chosen one {}", prefix, figures, percent(kTieBand), tie_breaker(chosen, entry));
     }
     return fmt::format("{}{}x {}: {}", prefix, number(ratio), words.worse, figures);
 }
@@ -322,23 +337,31 @@ std::string figures_of(const Entry& entry) {
                        mebibytes(entry.memory_bytes), entry.measured ? "measured" : "predicted");
 }
 
+/// "openvino/cpu:0/f32: does not run: …", one per engine, device and precision that no constraint could be relaxed for.
+std::string obstacles_of(const std::vector<Entry>& entries) {
+    std::map<std::string, std::string> reasons;
+    for (const Entry& entry : entries) {
+        const CandidateKey& key = entry.key();
+        if (!entry.obstacle.empty()) reasons.emplace(fmt::format("{}/{}/{}", key.engine, key.device, to_string(key.precision)), entry.obstacle);
+    }
+    std::string text;
+    for (const auto& [where, reason] : reasons) text += (text.empty() ? "" : "; ") + where + ": " + reason;
+    return text;
+}
+
 /// Which constraint nobody meets, and who comes closest.
-void explain_refusal(const PlanRequest& request, const std::vector<Entry>& entries, Plan& plan) {
-    std::vector<const Entry*> near;
+void explain_refusal(const std::vector<Entry>& entries, Plan& plan) {
+    std::vector<const Entry*> near;  // what a constraint keeps out, and nothing else
     for (const Entry& entry : entries) {
         if (entry.obstacle.empty() && !entry.objections.empty()) near.push_back(&entry);
     }
     if (near.empty()) {
-        plan.refusal = entries.empty() ? "no engine takes this model" : "no candidate runs and agrees with the f32 reference";
-        std::map<std::string, std::string> reasons;  // one per engine and device
-        for (const Entry& entry : entries) {
-            const std::string where = entry.key().engine + "/" + entry.key().device + "/" + std::string(to_string(entry.key().precision));
-            reasons.emplace(where, entry.obstacle);
-        }
-        for (const auto& [where, reason] : reasons) plan.refusal += (&reason == &reasons.begin()->second ? ": " : "; ") + where + ": " + reason;
+        plan.refusal =
+            entries.empty() ? "no engine takes this model" : "no candidate runs and agrees with the f32 reference: " + obstacles_of(entries);
         return;
     }
-    const auto distance = [](const Entry* entry) {
+    const auto unproved = [](const Entry* entry) { return entry->key().precision != Precision::f32 && entry->outcome == nullptr; };
+    const auto distance = [&](const Entry* entry) {
         double worst = 0;
         int selections = 0;
         for (const Objection& objection : entry->objections) {
@@ -348,7 +371,7 @@ void explain_refusal(const PlanRequest& request, const std::vector<Entry>& entri
                 ++selections;
             }
         }
-        return std::make_tuple(selections, worst, !entry->measured, entry->cost, entry->key());
+        return std::make_tuple(unproved(entry), selections, worst, !entry->measured, entry->cost, entry->key());
     };
     const Entry& closest = **std::ranges::min_element(near, {}, distance);
     // The constraints of the closest that nobody at all meets; all of its own if each is met by somebody.
@@ -369,12 +392,18 @@ void explain_refusal(const PlanRequest& request, const std::vector<Entry>& entri
         names += (names.empty() ? "" : " and ") + objection->constraint + "=" + objection->limit;
         texts += (texts.empty() ? "" : "; ") + objection->text;
     }
-    plan.refusal = fmt::format("{} can't be kept{}: the closest of {} candidates, {}: {}", names,
-                               together ? " together with the other constraints" : "", near.size(), closest.key().id(), texts);
+    const bool selection =
+        std::ranges::all_of(named, [](const Objection* o) { return !std::isfinite(o->excess) && o->constraint != "power_budget_watts"; });
+    const std::string obstacles = obstacles_of(entries);
+    if (selection && !obstacles.empty()) {
+        plan.refusal = fmt::format("{} leaves no candidate that runs and agrees with the f32 reference: {}", names, obstacles);
+    } else {
+        plan.refusal = fmt::format("{} can't be kept{}: the closest of {} candidates, {}: {}", names,
+                                   together ? " together with the other constraints" : "", near.size(), closest.key().id(), texts);
+    }
     std::string relaxed;
     for (const Objection& objection : closest.objections) relaxed += (relaxed.empty() ? "" : " and ") + objection.relaxed;
-    plan.nearest_offer = figures_of(closest) + "; to have it, set " + relaxed;
-    (void)request;
+    plan.nearest_offer = figures_of(closest) + (unproved(&closest) ? ", if it proves to agree with f32" : "") + "; to have it, set " + relaxed;
 }
 
 std::string rejected_reason(const Entry& entry) {
@@ -418,7 +447,7 @@ Plan decide(const PlanRequest& request, const std::vector<Candidate>& candidates
             plan.verdicts.push_back(verdict_of(*entry, other_reason(request, chosen, *entry)));
         }
     } else {
-        explain_refusal(request, entries, plan);
+        explain_refusal(entries, plan);
     }
     std::vector<const Entry*> rejected;
     for (const Entry& entry : entries) {

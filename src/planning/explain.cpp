@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kWidth = 110;
 constexpr std::size_t kMaxName = 40;  // longer names get a line of their own
-constexpr std::size_t kLabel = 11;
+constexpr std::size_t kLabel = 13;
 
 /// Columns that UTF-8 text takes, near enough: one per code point.
 std::size_t columns(std::string_view text) {
@@ -96,10 +96,10 @@ Row row_of(const Plan& plan, const Verdict& verdict, std::size_t place) {
 }
 
 void append_table(std::string& text, const std::vector<Row>& rows) {
-    Row head{"", "candidate", "ms", "predicted", "items/s", "why"};
+    Row head{"", "candidate", "measured", "predicted", "items/s", "why"};
     std::size_t name = head.name.size();
     std::size_t rate = head.rate.size();
-    std::size_t measured = 6;
+    std::size_t measured = head.measured.size();
     for (const Row& row : rows) {
         if (columns(row.name) <= kMaxName) name = std::max(name, columns(row.name));
         rate = std::max(rate, columns(row.rate));
@@ -157,7 +157,9 @@ std::string to_text(const Plan& plan) {
         if (plan.feasible) rows.front().reason = "chosen";
         text += "\n";
         append_table(text, rows);
-        text += "\n  => chosen  f1, f2 fallbacks in order  ok admitted, not needed  no rejected  t threads  s streams  b batch\n";
+        text +=
+            "\n  measured, predicted: ms per execution; t threads, s streams, b batch\n"
+            "  => chosen; f1, f2, ..: fallbacks in order; ok: admitted but not needed; no: rejected\n";
     }
     trim_line_ends(text);
     return text;

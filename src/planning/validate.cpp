@@ -186,7 +186,7 @@ std::vector<Objection> static_objections(const PlanRequest& request, const Route
         if (!route.active_power_w) {
             objections.push_back({"power_budget_watts", number(budget),
                                   fmt::format("{} has no power meter, so power_budget_watts={} can't be kept", key.device, number(budget)),
-                                  "no power_budget_watts", kNoNumber});
+                                  "no power_budget_watts at all", kNoNumber});
         } else if (*route.active_power_w > budget) {
             objections.push_back(
                 {"power_budget_watts", number(budget),

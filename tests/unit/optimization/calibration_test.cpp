@@ -75,6 +75,31 @@ TEST(Calibration, IdsStayInTheSmallestTableAndReachBeyondBf16) {
     EXPECT_TRUE(std::ranges::any_of(seen, [](std::int64_t id) { return id > 300 && id % 2 == 1; }));
 }
 
+TEST(Calibration, TablesOfColumns) {
+    ModelProfile profile;  // [1,30] ids, split into 30 columns, each with a table of 16 rows of 4
+    profile.nodes.assign(30, NodeProfile{.name = "emb", .type = "Gather", .precision = "f32", .bytes_written = 16, .parameters = 64});
+    for (const auto& set : make({info("ids", ElementType::i64, {-1, 30})}, profile)) EXPECT_LT(range_of(set[0]).second, 16);
+}
+
+/// A recommender in bf16 gave user 257 the score of user 256, as ids pass through floats there.
+TEST(Calibration, IdsThatPassThroughBf16AreFoundOut) {
+    ModelProfile profile;
+    profile.nodes = {NodeProfile{.name = "emb", .type = "Gather", .precision = "f32", .bytes_written = 32, .parameters = 8000}};
+    const TensorInfo output{.name = "score", .type = ElementType::f32, .shape = {1}};
+    const Tolerance tolerance = tolerance_for(ModelCategory::recommendation_system, {&output, 1});
+    const auto score_of = [](double id) { return Tensor::from<float>({1}, {static_cast<float>(std::sin(id * 12.9898))}); };
+    int found = 0;
+    for (const auto& set : make({info("user", ElementType::i64, {1})}, profile)) {
+        const double id = element_at(ElementType::i64, set[0].data(), 0);
+        std::uint16_t rounded = 0;
+        store_element(ElementType::bf16, &rounded, 0, id);
+        const Tensor exact = score_of(id);
+        const Tensor lossy = score_of(bf16_to_double(rounded));
+        found += compare({&output, 1}, {&lossy, 1}, {&exact, 1}, tolerance).agrees ? 0 : 1;
+    }
+    EXPECT_GE(found, 2);
+}
+
 TEST(Calibration, UnknownVocabularyGetsSmallIds) {
     for (const auto& set : make({info("input_ids", ElementType::i64, {1, 200})})) EXPECT_LT(range_of(set[0]).second, 100);
     for (const auto& set : make({info("bytes", ElementType::i32, {1, 200})})) EXPECT_LT(range_of(set[0]).second, 256);
