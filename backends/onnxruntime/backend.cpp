@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "blob.hpp"
 #include "devices.hpp"
 #include "executable.hpp"
 #include "library.hpp"
@@ -54,7 +55,11 @@ Binding graph_names(const backend::Model& model) {
     return binding;
 }
 
-Binding names_of(const backend::Model& model) { return model.format == ModelFormat::onnx ? file_names(model) : graph_names(model); }
+void check_counts(const backend::CompileConfig& config) {
+    if (config.threads >= 1 && config.streams >= 1) return;
+    throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "threads and streams are counted from 1",
+                {.expected = {}, .found = std::to_string(config.threads) + " threads, " + std::to_string(config.streams) + " streams", .advice = {}});
+}
 
 // Loads the file again for an export, but not if it was changed since.
 Reload reload_onnx(const backend::Model& model) {
@@ -89,6 +94,7 @@ backend::Support OrtBackend::supports(const backend::Model& model, const backend
 }
 
 std::unique_ptr<backend::Executable> OrtBackend::compile(const backend::Model& model, const backend::CompileConfig& config) {
+    check_counts(config);
     require(supports(model, config));
     if (model.format != ModelFormat::onnx) {
         const auto lowered = [graph = model.graph] {
@@ -105,12 +111,16 @@ std::unique_ptr<backend::Executable> OrtBackend::compile(const backend::Model& m
 
 std::unique_ptr<backend::Executable> OrtBackend::import_blob(std::span<const std::byte> blob, const backend::Model& model,
                                                              const backend::CompileConfig& config) {
+    check_counts(config);
     require(supports_precision(config.device, config.precision));
     require(supports_ports(model));
-    ModelBytes bytes;
-    bytes.model = std::make_shared<const std::string>(reinterpret_cast<const char*>(blob.data()), blob.size());
-    return std::make_unique<OrtExecutable>(make_session(bytes, config, {.prepared = true, .save_prepared = {}}), model, names_of(model), config,
-                                           blob.size(), "import", Reload{});
+    Blob content = read_blob(blob);
+    if (content.binding.input_names.size() != model.inputs.size() || content.binding.output_names.size() != model.outputs.size()) {
+        throw Error(ErrorCode::failed_precondition, ErrorCategory::compilation, "the compiled model has other inputs or outputs than the model");
+    }
+    const ModelBytes bytes{.model = content.model, .external_data = {}};
+    return std::make_unique<OrtExecutable>(make_session(bytes, config, {.prepared = true, .save_prepared = {}}), model, std::move(content.binding),
+                                           config, blob.size(), "import", Reload{}, bytes.model);
 }
 
 }  // namespace ai_vmm::ort

@@ -44,7 +44,7 @@ struct DeviceName {
 };
 
 DeviceName parse(const std::string& device) {
-    if (device.empty() || device == "CPU") return {};
+    if (device == "CPU") return {};
     const std::string_view text = device;
     const std::size_t colon = text.find(':');
     const auto provider = std::ranges::find(kProviders, text.substr(0, colon), &Provider::device);
@@ -215,11 +215,15 @@ void append_provider(OrtSessionOptions* options, const backend::CompileConfig& c
 }
 
 backend::Support supports_precision(const std::string& device, Precision precision) {
-    (void)parse(device);
+    try {
+        (void)parse(device);
+    } catch (const Error& error) {
+        return {.supported = false, .reason = error.what(), .unsupported_nodes = {}};
+    }
     if (precision == Precision::f32) return {.supported = true, .reason = {}, .unsupported_nodes = {}};
     return {.supported = false,
             .reason = "ONNX Runtime runs a model in the types it is written in: computing precision " + std::string(to_string(precision)) +
-                      " is not offered on " + (device.empty() ? "CPU" : device),
+                      " is not offered on " + device,
             .unsupported_nodes = {}};
 }
 

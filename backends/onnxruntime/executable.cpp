@@ -5,6 +5,7 @@
 #include <ostream>
 
 #include "base/file.hpp"
+#include "blob.hpp"
 #include "request.hpp"
 #include "types.hpp"
 
@@ -38,7 +39,7 @@ void expect_type(const Port& port, const TensorInfo& info, std::string_view what
 }  // namespace
 
 OrtExecutable::OrtExecutable(Owner<OrtSession> session, const backend::Model& model, Binding binding, backend::CompileConfig config,
-                             std::size_t bytes, std::string source, Reload reload)
+                             std::size_t bytes, std::string source, Reload reload, std::shared_ptr<const std::string> in_place)
     : config_(std::move(config)), memory_bytes_(static_cast<std::int64_t>(bytes)), source_(std::move(source)), reload_(std::move(reload)) {
     const OrtApi& api = *Library::get().api;
     const Ports ports = ports_of(session.get());
@@ -59,7 +60,11 @@ OrtExecutable::OrtExecutable(Owner<OrtSession> session, const backend::Model& mo
     check(api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), Phase::compile);
     auto shared = std::make_shared<SharedSession>();
     shared->memory.reset(memory);
+    shared->bytes = std::move(in_place);
     shared->session = std::move(session);
+    for (const std::string& name : binding.output_names) {
+        shared->same_as.push_back(static_cast<std::size_t>(std::ranges::find(binding.output_names, name) - binding.output_names.begin()));
+    }
     shared->inputs = model.inputs;
     shared->outputs = model.outputs;
     shared->binding = std::move(binding);
@@ -70,7 +75,7 @@ std::unique_ptr<backend::Request> OrtExecutable::create_request() { return std::
 
 std::vector<std::pair<std::string, std::string>> OrtExecutable::properties() const {
     return {{"ENGINE_LIBRARY", Library::get().path},
-            {"DEVICE", config_.device.empty() ? "CPU" : config_.device},
+            {"DEVICE", config_.device},
             {"SOURCE", source_},
             {"INTRA_OP_THREADS", std::to_string(intra_op_threads(config_))},
             {"INTER_OP_THREADS", "1"},
@@ -81,8 +86,8 @@ std::vector<std::pair<std::string, std::string>> OrtExecutable::properties() con
 }
 
 void OrtExecutable::export_blob(std::ostream& out) const {
-    if (!reload_) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "an imported model can't be exported again");
-    if (!config_.device.empty() && config_.device != "CPU") {
+    if (shared_->bytes) return write_blob(out, {.binding = shared_->binding, .model = shared_->bytes});
+    if (config_.device != "CPU") {
         throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "models of ONNX Runtime are exported for the CPU only");
     }
     const ModelBytes bytes = reload_();
@@ -94,8 +99,7 @@ void OrtExecutable::export_blob(std::ostream& out) const {
     const base::TemporaryDirectory folder;
     const std::filesystem::path file = folder.path() / "model.ort";
     (void)make_session(bytes, config_, {.prepared = false, .save_prepared = file});
-    const std::string content = base::read_file(file);
-    out.write(content.data(), static_cast<std::streamsize>(content.size()));
+    write_blob(out, {.binding = shared_->binding, .model = std::make_shared<const std::string>(base::read_file(file))});
 }
 
 }  // namespace ai_vmm::ort

@@ -21,11 +21,13 @@ struct Binding {
 
 /// What requests share; kept alive by every tensor whose memory the session allocated.
 struct SharedSession {
+    std::shared_ptr<const std::string> bytes;  ///< that the session uses in place: an imported model; else null
     Owner<OrtSession> session;
     Owner<OrtMemoryInfo> memory;  ///< the caller's memory
     std::vector<TensorInfo> inputs;
     std::vector<TensorInfo> outputs;
     Binding binding;
+    std::vector<std::size_t> same_as;  ///< per Model::outputs: the first one under the same session name, often itself
 };
 
 /// How to get the model's bytes again for export_blob(), so that they need not be kept.
@@ -35,7 +37,7 @@ class OrtExecutable final : public backend::Executable {
 public:
     /// @throws Error(unimplemented) an input or output is no tensor; Error(invalid_argument) names or types differ from the model's.
     OrtExecutable(Owner<OrtSession> session, const backend::Model& model, Binding binding, backend::CompileConfig config, std::size_t bytes,
-                  std::string source, Reload reload);
+                  std::string source, Reload reload, std::shared_ptr<const std::string> in_place = nullptr);
 
     std::unique_ptr<backend::Request> create_request() override;
     std::int64_t memory_bytes() const override { return memory_bytes_; }

@@ -51,6 +51,17 @@ bool fits(const TensorInfo& info, const Tensor& tensor) {
     return std::ranges::equal(info.shape, tensor.shape(), [](std::int64_t want, std::int64_t have) { return want < 0 || want == have; });
 }
 
+// Into the caller's memory if it fits, else in its place.
+void store(const TensorInfo& info, Tensor result, Tensor& target) {
+    if (!fits(info, target) || target.shape() != result.shape()) {
+        target = std::move(result);
+    } else if (target.type() == ElementType::string) {
+        std::ranges::copy(result.as<std::string>(), target.as<std::string>().begin());
+    } else {
+        std::copy_n(static_cast<const std::byte*>(result.data()), result.size_bytes(), static_cast<std::byte*>(target.data()));
+    }
+}
+
 }  // namespace
 
 OrtRequest::OrtRequest(std::shared_ptr<const SharedSession> shared) : shared_(std::move(shared)) {
@@ -60,10 +71,14 @@ OrtRequest::OrtRequest(std::shared_ptr<const SharedSession> shared) : shared_(st
     check(Library::get().api->RunOptionsSetRunLogSeverityLevel(raw, ORT_LOGGING_LEVEL_FATAL), Phase::compile);
     input_slots_.resize(shared_->inputs.size());
     output_slots_.resize(shared_->outputs.size());
-    for (const std::string& name : shared_->binding.output_names) output_names_.push_back(name.c_str());
+    for (std::size_t i = 0; i < output_slots_.size(); ++i) {
+        if (shared_->same_as[i] != i) continue;
+        output_names_.push_back(shared_->binding.output_names[i].c_str());
+        output_index_.push_back(i);
+    }
     input_names_.reserve(input_slots_.size());
     input_values_.reserve(input_slots_.size());
-    output_values_.resize(output_slots_.size());
+    output_values_.resize(output_index_.size());
 }
 
 OrtValue* OrtRequest::bind(Slot& slot, const Tensor& tensor) {
@@ -148,10 +163,11 @@ void OrtRequest::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) 
         input_values_.push_back(bind(input_slots_[i], inputs[i]));
     }
     bool uncertain = false;  // whether a given output may turn out to have the wrong shape
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
+    for (std::size_t k = 0; k < output_index_.size(); ++k) {
+        const std::size_t i = output_index_[k];
         const TensorInfo& info = shared_->outputs[i];
         const bool given = fits(info, outputs[i]) && info.type != ElementType::string;
-        output_values_[i] = given ? bind(output_slots_[i], outputs[i]) : nullptr;
+        output_values_[k] = given ? bind(output_slots_[i], outputs[i]) : nullptr;
         uncertain |= given && (!info.rank_known || info.is_dynamic());
     }
 
@@ -160,12 +176,15 @@ void OrtRequest::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) 
         running_ = true;
     }
     OrtStatus* status = execute();
-    if (status != nullptr && uncertain && std::string_view(api.GetErrorMessage(status)).find("shape verification failed") != std::string_view::npos) {
-        // A given output has another shape than this run gives: let the engine allocate.
+    const auto allocated_by_engine = [this](std::size_t k) {
+        return output_values_[k] != nullptr && output_values_[k] != output_slots_[output_index_[k]].value.get();
+    };
+    if (status != nullptr && uncertain) {
+        // A given output may have another shape than this run gives: let the engine allocate.
         api.ReleaseStatus(status);
-        for (std::size_t i = 0; i < outputs.size(); ++i) {
-            if (output_values_[i] != nullptr && output_values_[i] != output_slots_[i].value.get()) api.ReleaseValue(output_values_[i]);
-            output_values_[i] = nullptr;
+        for (std::size_t k = 0; k < output_values_.size(); ++k) {
+            if (allocated_by_engine(k)) api.ReleaseValue(output_values_[k]);
+            output_values_[k] = nullptr;
         }
         status = execute();
     }
@@ -185,27 +204,23 @@ void OrtRequest::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) 
         Owner<OrtValue> value;
     };
     std::vector<Allocated> allocated;
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-        if (output_values_[i] == nullptr || output_values_[i] == output_slots_[i].value.get()) continue;
-        allocated.push_back({i, Owner<OrtValue>(output_values_[i])});
+    for (std::size_t k = 0; k < output_values_.size(); ++k) {
+        if (allocated_by_engine(k)) allocated.push_back({output_index_[k], Owner<OrtValue>(output_values_[k])});
     }
     if (status != nullptr) {
         if (!cancelled) check(status, Phase::run);
         api.ReleaseStatus(status);
         throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "the execution was cancelled");
     }
-    for (Allocated& output : allocated) {
-        Tensor result = take(output.index, std::move(output.value), inputs);
-        Tensor& target = outputs[output.index];
-        if (fits(shared_->outputs[output.index], target) && target.shape() == result.shape()) {
-            if (target.type() == ElementType::string) {
-                std::ranges::copy(result.as<std::string>(), target.as<std::string>().begin());
-            } else {
-                std::copy_n(static_cast<const std::byte*>(result.data()), result.size_bytes(), static_cast<std::byte*>(target.data()));
-            }
-        } else {
-            target = std::move(result);
-        }
+    for (std::size_t a = 0; a < allocated.size(); ++a) {
+        Tensor result = take(allocated[a].index, std::move(allocated[a].value), inputs);
+        // The engine may give one piece of memory for several outputs of the same value.
+        const bool shared = std::any_of(allocated.begin(), allocated.begin() + static_cast<std::ptrdiff_t>(a),
+                                        [&](const Allocated& other) { return outputs[other.index].data() == result.data(); });
+        store(shared_->outputs[allocated[a].index], shared ? result.clone() : std::move(result), outputs[allocated[a].index]);
+    }
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        if (shared_->same_as[i] != i) store(shared_->outputs[i], outputs[shared_->same_as[i]].clone(), outputs[i]);
     }
 }
 

@@ -33,9 +33,10 @@ private:
     std::vector<Slot> input_slots_;   // per Model::inputs
     std::vector<Slot> output_slots_;  // per Model::outputs
     std::vector<const char*> input_names_;
-    std::vector<const char*> output_names_;
+    std::vector<std::size_t> output_index_;  // which of Model::outputs the session is asked for: each of its outputs once
+    std::vector<const char*> output_names_;  // per output_index_
     std::vector<const OrtValue*> input_values_;
-    std::vector<OrtValue*> output_values_;
+    std::vector<OrtValue*> output_values_;  // per output_index_
 
     std::mutex mutex_;  // guards what follows; run() holds it only on entry and exit
     bool running_ = false;

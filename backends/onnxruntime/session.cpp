@@ -120,7 +120,11 @@ Owner<OrtSession> make_session(const ModelBytes& bytes, const backend::CompileCo
         check(api.SetOptimizedModelFilePath(raw, options.save_prepared.c_str()), Phase::compile);
         set(kOrtSessionOptionsConfigSaveModelFormat, "ORT");
     }
-    if (options.prepared) set(kOrtSessionOptionsConfigLoadModelFormat, "ORT");
+    if (options.prepared) {
+        set(kOrtSessionOptionsConfigLoadModelFormat, "ORT");
+        set(kOrtSessionOptionsConfigUseORTModelBytesDirectly, "1");
+        set(kOrtSessionOptionsConfigUseORTModelBytesForInitializers, "1");
+    }
     append_provider(raw, config);
 
     if (!bytes.external_data.empty()) {

@@ -96,7 +96,8 @@ void convolution(Context& context, const ov::Node& node, bool grouped) {
     if (grouped) attributes.emplace_back("group", dims[0]);
     const Type type = carrier(node.get_input_element_type(0), {ov::element::f32});
     const std::string x = context.cast(context.value(input), input.get_element_type(), type);
-    const auto quantized = quantized_weights(context, node.input_value(1), grouped ? 2 : 1);
+    // Weights alone are dequantised beforehand: the engine's kernels for them would quantise the input too.
+    const auto quantized = activation_scale(context, input) ? quantized_weights(context, node.input_value(1), grouped ? 2 : 1) : std::nullopt;
     std::string weights;
     if (quantized) {
         weights = quantized->name;
@@ -171,7 +172,9 @@ void matmul(Context& context, const ov::Node& node) {
     const std::string a = context.in_as(node, 0, type);
     const bool flat =
         a_shape.rank().is_static() && a_shape.size() == 2 && b_shape.rank().is_static() && b_shape.size() == 2 && type == ov::element::f32;
-    const auto quantized = flat && !transpose_a ? quantized_weights(context, node.input_value(1), transpose_b ? 1 : -1) : std::nullopt;
+    const auto quantized = flat && !transpose_a && activation_scale(context, node.input_value(0))
+                               ? quantized_weights(context, node.input_value(1), transpose_b ? 1 : -1)
+                               : std::nullopt;
     const std::string b = quantized ? quantized->name : context.in_as(node, 1, type);
     const auto bias = flat ? following_bias(context, node, 1) : std::nullopt;
     if (bias) {

@@ -137,19 +137,24 @@ std::optional<QuantizedWeights> quantized_weights(Context& context, const ov::Ou
     return result;
 }
 
-std::string quantized_bias(Context& context, const ov::Output<ov::Node>& input, const QuantizedWeights& weights, const std::vector<float>& bias) {
-    // Moving elements keeps their scale.
-    ov::Output<ov::Node> source = input;
+std::optional<float> activation_scale(const Context& context, const ov::Output<ov::Node>& value) {
+    ov::Output<ov::Node> source = value;
     while (is(*source.get_node(), "Reshape") || is(*source.get_node(), "Transpose") || is(*source.get_node(), "Squeeze") ||
            is(*source.get_node(), "Unsqueeze") || is(*source.get_node(), "MaxPool")) {
         source = source.get_node()->input_value(0);
     }
     const auto found = context.scales.find({source.get_node(), source.get_index()});
-    if (found == context.scales.end()) return {};
+    if (found == context.scales.end()) return std::nullopt;
+    return found->second;
+}
+
+std::string quantized_bias(Context& context, const ov::Output<ov::Node>& input, const QuantizedWeights& weights, const std::vector<float>& bias) {
+    const auto input_scale = activation_scale(context, input);
+    if (!input_scale) return {};
     std::vector<float> scales;
     std::vector<std::int32_t> values;
     for (std::size_t i = 0; i < bias.size(); ++i) {
-        const float scale = found->second * weights.scales[weights.scales.size() == 1 ? 0 : i];
+        const float scale = *input_scale * weights.scales[weights.scales.size() == 1 ? 0 : i];
         const double value = std::nearbyint(static_cast<double>(bias[i]) / scale);
         if (std::abs(value) > 2147483000.0) return {};
         values.push_back(static_cast<std::int32_t>(value));

@@ -15,6 +15,9 @@ struct QuantizedWeights {
     std::vector<float> scales;  ///< one, or one per output channel
 };
 
+/// The scale of a quantised value, looked for through operations that only move elements; std::nullopt if it is not quantised.
+[[nodiscard]] std::optional<float> activation_scale(const Context& context, const ov::Output<ov::Node>& value);
+
 /// Recognises (Convert(integers) [- zero point]) * scale, moved about by reshapes and transpositions, as i8 weights with one scale, or one per
 /// output channel.
 /// @param channel_axes  how many leading axes make up the output channel: they are merged into one (2 for [group, channel, ...]);

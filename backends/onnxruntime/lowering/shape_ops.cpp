@@ -10,6 +10,7 @@ namespace ai_vmm::ort {
 namespace {
 
 using Ints = std::vector<std::int64_t>;
+using ov::element::Type;
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kMin = std::numeric_limits<std::int64_t>::min();
 
@@ -19,13 +20,22 @@ Ints sequence(std::int64_t count, std::int64_t from = 0) {
     return values;
 }
 
+// The engine moves elements of whole bytes only.
+Type moved_type(Type type) { return type == ov::element::i4 ? Type(ov::element::i8) : type == ov::element::u4 ? Type(ov::element::u8) : type; }
+std::string moved(Context& context, const ov::Node& node, std::size_t index) {
+    return context.in_as(node, index, moved_type(node.get_input_element_type(index)));
+}
+void set_moved(Context& context, const ov::Node& node, std::size_t index, std::string name) {
+    context.set_from(node, index, std::move(name), moved_type(node.get_output_element_type(index)));
+}
+
 void reshape(Context& context, const ov::Node& node) {
     const bool special_zero = NodeAttributes(node).flag("special_zero", true);
-    context.set(node, 0, context.graph.add("Reshape", {context.in(node, 0), context.in_ints(node, 1)}, {{"allowzero", !special_zero}}));
+    set_moved(context, node, 0, context.graph.add("Reshape", {moved(context, node, 0), context.in_ints(node, 1)}, {{"allowzero", !special_zero}}));
 }
 
 void squeeze(Context& context, const ov::Node& node) {
-    std::vector<std::string> inputs{context.in(node, 0)};
+    std::vector<std::string> inputs{moved(context, node, 0)};
     if (context.has_input(node, 1)) {
         if (const auto axes = context.constant_ints(node, 1)) {
             // OpenVINO leaves axes that are not 1 alone.
@@ -38,17 +48,17 @@ void squeeze(Context& context, const ov::Node& node) {
                 }
                 kept.push_back(axis);
             }
-            if (kept.empty() && !axes->empty()) return context.set(node, 0, inputs[0]);
+            if (kept.empty() && !axes->empty()) return set_moved(context, node, 0, inputs[0]);
             if (!kept.empty()) inputs.push_back(context.graph.ints(kept));
         } else {
             inputs.push_back(context.in_ints(node, 1));
         }
     }
-    context.set(node, 0, context.graph.add("Squeeze", std::move(inputs)));
+    set_moved(context, node, 0, context.graph.add("Squeeze", std::move(inputs)));
 }
 
 void unsqueeze(Context& context, const ov::Node& node) {
-    context.set(node, 0, context.graph.add("Unsqueeze", {context.in(node, 0), context.in_ints(node, 1)}));
+    set_moved(context, node, 0, context.graph.add("Unsqueeze", {moved(context, node, 0), context.in_ints(node, 1)}));
 }
 
 void transpose(Context& context, const ov::Node& node) {
@@ -56,14 +66,14 @@ void transpose(Context& context, const ov::Node& node) {
     if (!order) refuse(node, "the order is not constant");
     OnnxAttributes attributes;
     if (!order->empty()) attributes.emplace_back("perm", *order);
-    context.set(node, 0, context.graph.add("Transpose", {context.in(node, 0)}, std::move(attributes)));
+    set_moved(context, node, 0, context.graph.add("Transpose", {moved(context, node, 0)}, std::move(attributes)));
 }
 
 void concat(Context& context, const ov::Node& node) {
     std::vector<std::string> inputs;
-    for (std::size_t i = 0; i < node.get_input_size(); ++i) inputs.push_back(context.in(node, i));
-    if (inputs.size() == 1) return context.set(node, 0, inputs[0]);
-    context.set(node, 0, context.graph.add("Concat", std::move(inputs), {{"axis", NodeAttributes(node).integer("axis")}}));
+    for (std::size_t i = 0; i < node.get_input_size(); ++i) inputs.push_back(moved(context, node, i));
+    if (inputs.size() == 1) return set_moved(context, node, 0, inputs[0]);
+    set_moved(context, node, 0, context.graph.add("Concat", std::move(inputs), {{"axis", NodeAttributes(node).integer("axis")}}));
 }
 
 std::int64_t constant_axis(Context& context, const ov::Node& node, std::size_t index) {
@@ -74,16 +84,16 @@ std::int64_t constant_axis(Context& context, const ov::Node& node, std::size_t i
 
 void split(Context& context, const ov::Node& node) {
     const std::size_t count = node.get_output_size();
-    const auto names = context.graph.add_many("Split", {context.in(node, 0)}, count,
+    const auto names = context.graph.add_many("Split", {moved(context, node, 0)}, count,
                                               {{"axis", constant_axis(context, node, 1)}, {"num_outputs", static_cast<std::int64_t>(count)}});
-    for (std::size_t i = 0; i < count; ++i) context.set(node, i, names[i]);
+    for (std::size_t i = 0; i < count; ++i) set_moved(context, node, i, names[i]);
 }
 
 void variadic_split(Context& context, const ov::Node& node) {
     OnnxGraph& g = context.graph;
     const std::int64_t axis = constant_axis(context, node, 1);
     Ints lengths = context.need_ints(node, 2);
-    const std::string x = context.in(node, 0);
+    const std::string x = moved(context, node, 0);
     std::string lengths_name;
     const auto rest = std::ranges::find(lengths, -1);
     if (rest != lengths.end()) {
@@ -104,11 +114,11 @@ void variadic_split(Context& context, const ov::Node& node) {
     }
     if (lengths_name.empty()) lengths_name = g.ints(lengths);
     const auto names = g.add_many("Split", {x, lengths_name}, node.get_output_size(), {{"axis", axis}});
-    for (std::size_t i = 0; i < names.size(); ++i) context.set(node, i, names[i]);
+    for (std::size_t i = 0; i < names.size(); ++i) set_moved(context, node, i, names[i]);
 }
 
 void slice(Context& context, const ov::Node& node) {
-    std::vector<std::string> inputs{context.in(node, 0), context.in_ints(node, 1), context.in_ints(node, 2)};
+    std::vector<std::string> inputs{moved(context, node, 0), context.in_ints(node, 1), context.in_ints(node, 2)};
     const std::string step = context.in_ints(node, 3);
     if (context.has_input(node, 4)) {
         inputs.push_back(context.in_ints(node, 4));
@@ -118,7 +128,7 @@ void slice(Context& context, const ov::Node& node) {
         inputs.push_back(context.graph.ints(sequence(static_cast<std::int64_t>(ov::shape_size(starts.to_shape())))));
     }
     inputs.push_back(step);
-    context.set(node, 0, context.graph.add("Slice", std::move(inputs)));
+    set_moved(context, node, 0, context.graph.add("Slice", std::move(inputs)));
 }
 
 // Masks follow tf.strided_slice: position i of begin, end and stride is position i of the specification.
@@ -173,7 +183,7 @@ void strided_slice(Context& context, const ov::Node& node) {
         first.push_back(backwards ? kMax : 0);
         last.push_back(backwards ? kMin : kMax);
     }
-    std::string x = context.in(node, 0);
+    std::string x = moved(context, node, 0);
     if (!axes.empty()) {
         std::string first_name, last_name;
         if (begin && end) {
@@ -203,7 +213,7 @@ void strided_slice(Context& context, const ov::Node& node) {
     }
     if (!removed.empty()) x = g.add("Squeeze", {x, g.ints(removed)});
     if (!added.empty()) x = g.add("Unsqueeze", {x, g.ints(added)});
-    context.set(node, 0, x);
+    set_moved(context, node, 0, x);
 }
 
 void broadcast(Context& context, const ov::Node& node) {
@@ -277,7 +287,7 @@ void roll(Context& context, const ov::Node& node) {
     const ov::PartialShape& shape = node.get_input_partial_shape(0);
     const std::int64_t rank = rank_of(node, shape);
     if (shifts.size() == 1) shifts.resize(axes.size(), shifts[0]);
-    std::string x = context.in(node, 0);
+    std::string x = moved(context, node, 0);
     for (std::size_t i = 0; i < axes.size(); ++i) {
         const std::int64_t axis = positive_axis(axes[i], rank);
         const ov::Dimension& size = shape[static_cast<std::size_t>(axis)];
@@ -289,7 +299,7 @@ void roll(Context& context, const ov::Node& node) {
         const std::string head = g.add("Slice", {x, g.ints({0}), g.ints({length - shift}), g.ints({axis})});
         x = g.add("Concat", {tail, head}, {{"axis", axis}});
     }
-    context.set(node, 0, x);
+    set_moved(context, node, 0, x);
 }
 
 void reverse(Context& context, const ov::Node& node) {
@@ -303,10 +313,10 @@ void reverse(Context& context, const ov::Node& node) {
         axes = chosen;
     }
     for (std::int64_t& axis : axes) axis = positive_axis(axis, rank);
-    if (axes.empty()) return context.set(node, 0, context.in(node, 0));
+    if (axes.empty()) return set_moved(context, node, 0, moved(context, node, 0));
     OnnxGraph& g = context.graph;
     const Ints first(axes.size(), kMax), last(axes.size(), kMin), steps(axes.size(), -1);
-    context.set(node, 0, g.add("Slice", {context.in(node, 0), g.ints(first), g.ints(last), g.ints(axes), g.ints(steps)}));
+    set_moved(context, node, 0, g.add("Slice", {moved(context, node, 0), g.ints(first), g.ints(last), g.ints(axes), g.ints(steps)}));
 }
 
 void reverse_sequence(Context& context, const ov::Node& node) {
@@ -320,9 +330,9 @@ void reverse_sequence(Context& context, const ov::Node& node) {
         if (axis != batch && axis != time) order.push_back(axis);
     }
     for (std::size_t i = 0; i < order.size(); ++i) back[static_cast<std::size_t>(order[i])] = static_cast<std::int64_t>(i);
-    const std::string x = g.add("Transpose", {context.in(node, 0)}, {{"perm", order}});
+    const std::string x = g.add("Transpose", {moved(context, node, 0)}, {{"perm", order}});
     const std::string y = g.add("ReverseSequence", {x, context.in_ints(node, 1)}, {{"batch_axis", 0}, {"time_axis", 1}});
-    context.set(node, 0, g.add("Transpose", {y}, {{"perm", back}}));
+    set_moved(context, node, 0, g.add("Transpose", {y}, {{"perm", back}}));
 }
 
 // [N, C, D1.., Dk] with blocks on every spatial axis, for any k; sizes must be known but for the batch.
@@ -334,9 +344,10 @@ void depth_to_space(Context& context, const ov::Node& node, bool to_space) {
     const ov::PartialShape& shape = node.get_input_partial_shape(0);
     const std::int64_t rank = rank_of(node, shape);
     if (rank == 4 && to_space) {
-        return context.set(node, 0, g.add("DepthToSpace", {context.in(node, 0)}, {{"blocksize", block}, {"mode", blocks_first ? "DCR" : "CRD"}}));
+        return set_moved(context, node, 0,
+                         g.add("DepthToSpace", {moved(context, node, 0)}, {{"blocksize", block}, {"mode", blocks_first ? "DCR" : "CRD"}}));
     }
-    if (rank == 4 && blocks_first) return context.set(node, 0, g.add("SpaceToDepth", {context.in(node, 0)}, {{"blocksize", block}}));
+    if (rank == 4 && blocks_first) return set_moved(context, node, 0, g.add("SpaceToDepth", {moved(context, node, 0)}, {{"blocksize", block}}));
     const Ints dims = dims_of(shape);
     if (std::count(dims.begin() + 1, dims.end(), -1) > 0) refuse(node, "sizes are not known");
     const std::int64_t spatial = rank - 2;
@@ -370,8 +381,8 @@ void depth_to_space(Context& context, const ov::Node& node, bool to_space) {
         merged.push_back(dims[1] * volume);
         for (std::int64_t i = 0; i < spatial; ++i) merged.push_back(dims[static_cast<std::size_t>(2 + i)] / block);
     }
-    const std::string x = g.add("Transpose", {g.add("Reshape", {context.in(node, 0), g.ints(split)})}, {{"perm", order}});
-    context.set(node, 0, g.add("Reshape", {x, g.ints(merged)}));
+    const std::string x = g.add("Transpose", {g.add("Reshape", {moved(context, node, 0), g.ints(split)})}, {{"perm", order}});
+    set_moved(context, node, 0, g.add("Reshape", {x, g.ints(merged)}));
 }
 
 // tf.space_to_batch_nd; sizes must be known but for the batch.
@@ -417,9 +428,9 @@ void batch_to_space(Context& context, const ov::Node& node) {
         first.push_back(begin[k]);
         last.push_back(dims[k] * block[k] - end[k]);
     }
-    std::string x = g.add("Transpose", {g.add("Reshape", {context.in(node, 0), g.ints(split)})}, {{"perm", order}});
+    std::string x = g.add("Transpose", {g.add("Reshape", {moved(context, node, 0), g.ints(split)})}, {{"perm", order}});
     x = g.add("Reshape", {x, g.ints(merged)});
-    context.set(node, 0, g.add("Slice", {x, g.ints(first), g.ints(last), g.ints(axes)}));
+    set_moved(context, node, 0, g.add("Slice", {x, g.ints(first), g.ints(last), g.ints(axes)}));
 }
 
 void shuffle_channels(Context& context, const ov::Node& node) {
@@ -436,8 +447,8 @@ void shuffle_channels(Context& context, const ov::Node& node) {
     split.insert(split.end(), dims.begin() + static_cast<std::ptrdiff_t>(axis) + 1, dims.end());
     Ints order = sequence(rank + 1);
     std::swap(order[axis], order[axis + 1]);
-    const std::string x = g.add("Transpose", {g.add("Reshape", {context.in(node, 0), g.ints(split)})}, {{"perm", order}});
-    context.set(node, 0, g.add("Reshape", {x, g.ints(dims)}));
+    const std::string x = g.add("Transpose", {g.add("Reshape", {moved(context, node, 0), g.ints(split)})}, {{"perm", order}});
+    set_moved(context, node, 0, g.add("Reshape", {x, g.ints(dims)}));
 }
 
 void shape_of(Context& context, const ov::Node& node) {

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backend on ONNX models made here: what graphs lowered from OpenVINO do not show.
+#include "backend.hpp"
+
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <cstring>
+#include <fstream>
+#include <protozero/pbf_writer.hpp>
+#include <sstream>
+#include <thread>
+
+#include "base/file.hpp"
+#include "devices.hpp"
+#include "external_data.hpp"
+#include "lowering/onnx_graph.hpp"
+#include "support.hpp"
+
+namespace ai_vmm::ort::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+backend::Model in_memory(std::string onnx) {
+    backend::Model model;
+    model.format = ModelFormat::onnx;
+    model.bytes = std::make_shared<const std::string>(std::move(onnx));
+    return model;
+}
+
+// y = x + w, w an initialiser that is an input too.
+std::string optional_input_model() {
+    OnnxGraph graph;
+    const float ten = 10;
+    const std::string w = graph.initializer(OnnxType::f32, {1}, {reinterpret_cast<const char*>(&ten), sizeof ten});
+    graph.input("x", OnnxType::f32, {-1});
+    graph.input(w, OnnxType::f32, {1});
+    graph.output("y", graph.add("Add", {"x", w}), OnnxType::f32, {-1});
+    return model_proto(graph.serialize("optional"), 21);
+}
+
+// y = x + w with w in the file `location`.
+std::string external_model(const std::string& location) {
+    std::string tensor;
+    protozero::pbf_writer writer(tensor);
+    writer.add_int64(1, 2);
+    writer.add_int32(2, 1);
+    writer.add_string(8, "w");
+    std::string entry;
+    protozero::pbf_writer entry_writer(entry);
+    entry_writer.add_string(1, "location");
+    entry_writer.add_string(2, location);
+    writer.add_message(13, entry);
+    writer.add_enum(14, 1);  // data_location: EXTERNAL
+    OnnxGraph graph;
+    graph.input("x", OnnxType::f32, {2});
+    graph.output("y", graph.add("Add", {"x", "w"}), OnnxType::f32, {2});
+    GraphBytes bytes = graph.serialize("external");
+    protozero::pbf_writer(bytes.bytes).add_message(5, tensor);
+    return model_proto(bytes, 21);
+}
+
+TEST(OrtBackend, DescribesItself) {
+    OrtBackend engine;
+    EXPECT_EQ(engine.name(), "onnxruntime");
+    EXPECT_FALSE(engine.engine_version().empty());
+    const std::vector<DeviceInfo> devices = engine.enumerate();
+    ASSERT_FALSE(devices.empty());
+    EXPECT_EQ(devices[0].kind, DeviceKind::cpu);
+    ASSERT_EQ(devices[0].routes.size(), 1U);
+    EXPECT_EQ(devices[0].routes[0].backend_device, "CPU");
+    EXPECT_THAT(devices[0].routes[0].precisions, ElementsAre("f32", "i8"));
+}
+
+TEST(OrtBackend, OptionalInputsMayBeLeftOut) {
+    OrtBackend engine;
+    const backend::Model model = onnx_model(in_memory(optional_input_model()));
+    ASSERT_EQ(model.inputs.size(), 2U);
+    EXPECT_TRUE(model.inputs[1].optional);
+    const auto request = engine.compile(model, {.device = "CPU"})->create_request();
+    std::vector<Tensor> outputs(1);
+    request->run(std::vector{Tensor::from<float>({2}, {1, 2}), Tensor()}, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(11, 12));
+    request->run(std::vector{Tensor::from<float>({2}, {1, 2}), Tensor::from<float>({1}, {5})}, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(6, 7));
+    EXPECT_EQ(code_of([&] { request->run(std::vector{Tensor(), Tensor()}, outputs); }), ErrorCode::invalid_argument);
+}
+
+TEST(OrtBackend, StringsKeepZeroBytesAndAllCharacters) {
+    OnnxGraph graph;
+    graph.input("x", OnnxType::string, {-1});
+    graph.output("y", graph.add("Concat", {"x", "x"}, {{"axis", 0}}), OnnxType::string, {-1});
+    OrtBackend engine;
+    const backend::Model model = onnx_model(in_memory(model_proto(graph.serialize("strings"), 21)));
+    std::vector<Tensor> outputs(1);
+    const std::string zero("a\0b", 3);
+    const auto executable = engine.compile(model, {.device = "CPU"});
+    executable->create_request()->run(std::vector{Tensor::from<std::string>({2}, {zero, "\xc3\xa9"})}, outputs);
+    EXPECT_THAT(outputs[0].as<std::string>(), ElementsAre(zero, "\xc3\xa9", zero, "\xc3\xa9"));
+}
+
+TEST(OrtBackend, ExternalDataIsReadBeforeTheFileGoes) {
+    const base::TemporaryDirectory folder;
+    const float values[2] = {3, 4};
+    base::write_file_synced(folder.path() / "weights.bin", std::as_bytes(std::span(values)));
+    const std::string onnx = external_model("weights.bin");
+    base::write_file_synced(folder.path() / "model.onnx", std::as_bytes(std::span(onnx)));
+    EXPECT_THAT(external_data_locations(onnx), ElementsAre("weights.bin"));
+    OrtBackend engine;
+    backend::Model model;
+    model.path = folder.path() / "model.onnx";
+    model = onnx_model(model);
+    const auto executable = engine.compile(model, {.device = "CPU"});
+    std::ostringstream blob;
+    executable->export_blob(blob);
+    std::ofstream(folder.path() / "weights.bin", std::ios::trunc).close();
+    std::vector<Tensor> outputs(1);
+    executable->create_request()->run(std::vector{Tensor::from<float>({2}, {1, 1})}, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(4, 5));
+    // A blob holds its weights.
+    const std::string bytes = blob.str();
+    engine.import_blob(std::as_bytes(std::span(bytes)), model, {.device = "CPU"})
+        ->create_request()
+        ->run(std::vector{Tensor::from<float>({2}, {0, 0})}, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(3, 4));
+}
+
+TEST(OrtBackend, ExternalDataStaysInTheModelsFolder) {
+    OrtBackend engine;
+    for (const char* location : {"../weights.bin", "/etc/passwd", "a/../../b"}) {
+        const base::TemporaryDirectory folder;
+        const std::string onnx = external_model(location);
+        base::write_file_synced(folder.path() / "model.onnx", std::as_bytes(std::span(onnx)));
+        backend::Model model{.format = ModelFormat::onnx, .path = folder.path() / "model.onnx"};
+        EXPECT_EQ(code_of([&] { (void)engine.compile(model, {.device = "CPU"}); }), ErrorCode::invalid_argument) << location;
+    }
+    EXPECT_EQ(code_of([&] { (void)engine.compile(in_memory(external_model("w.bin")), {.device = "CPU"}); }), ErrorCode::invalid_argument);
+}
+
+TEST(OrtBackend, DamagedModelsGiveErrors) {
+    OrtBackend engine;
+    const std::string good = optional_input_model();
+    std::mt19937 random(3);
+    for (std::size_t size : {std::size_t{0}, std::size_t{1}, good.size() / 2, good.size() - 1}) {
+        const ErrorCode code = code_of([&] { (void)engine.compile(in_memory(good.substr(0, size)), {.device = "CPU"}); });
+        EXPECT_NE(code, ErrorCode::ok) << size;
+    }
+    for (int round = 0; round < 300; ++round) {
+        std::string damaged = good;
+        damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
+        try {  // some damage does no harm; none may do more than throw Error
+            (void)engine.compile(in_memory(damaged), {.device = "CPU"});
+        } catch (const Error&) {
+        }
+    }
+}
+
+TEST(OrtBackend, UnknownOperatorIsUnimplemented) {
+    OnnxGraph graph;
+    graph.input("x", OnnxType::f32, {2});
+    graph.output("y", graph.add("NoSuchOperator", {"x"}), OnnxType::f32, {2});
+    OrtBackend engine;
+    backend::Model model = in_memory(model_proto(graph.serialize("unknown"), 21));
+    EXPECT_EQ(code_of([&] { (void)engine.compile(model, {.device = "CPU"}); }), ErrorCode::unimplemented);
+}
+
+TEST(OrtBackend, SequenceOutputsAreRefusedByName) {
+    OnnxGraph graph;
+    graph.input("x", OnnxType::f32, {2});
+    const std::string sequence = graph.add("SequenceConstruct", {"x"});
+    graph.output("y", graph.add("SequenceAt", {sequence, graph.scalar(0)}), OnnxType::f32, {2});
+    OrtBackend engine;
+    // Inside a model sequences are the engine's business.
+    const backend::Model inside = onnx_model(in_memory(model_proto(graph.serialize("inside"), 21)));
+    std::vector<Tensor> outputs(1);
+    engine.compile(inside, {.device = "CPU"})->create_request()->run(std::vector{Tensor::from<float>({2}, {1, 2})}, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(1, 2));
+    backend::Model outside = inside;
+    outside.outputs[0].type = ElementType::undefined;
+    EXPECT_FALSE(engine.supports(outside, {.device = "CPU"}).supported);
+    EXPECT_EQ(code_of([&] { (void)engine.compile(outside, {.device = "CPU"}); }), ErrorCode::unimplemented);
+}
+
+TEST(OrtBackend, PrecisionsOtherThanF32AreRefused) {
+    OrtBackend engine;
+    const backend::Model model = onnx_model(in_memory(optional_input_model()));
+    for (const Precision precision : {Precision::bf16, Precision::f16}) {
+        const backend::CompileConfig config{.device = "CPU", .precision = precision};
+        EXPECT_FALSE(engine.supports(model, config).supported);
+        EXPECT_EQ(code_of([&] { (void)engine.compile(model, config); }), ErrorCode::unimplemented);
+    }
+}
+
+TEST(OrtBackend, ExportRefusesAChangedFile) {
+    const base::TemporaryDirectory folder;
+    const auto path = folder.path() / "model.onnx";
+    const std::string onnx = optional_input_model();
+    base::write_file_synced(path, std::as_bytes(std::span(onnx)));
+    OrtBackend engine;
+    backend::Model model;
+    model.path = path;
+    model = onnx_model(model);
+    const auto executable = engine.compile(model, {.device = "CPU"});
+    std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(5));
+    std::ostringstream blob;
+    EXPECT_EQ(code_of([&] { executable->export_blob(blob); }), ErrorCode::aborted);
+}
+
+TEST(OrtBackend, OutputsOutliveTheirExecutable) {
+    OrtBackend engine;
+    std::vector<Tensor> outputs(1);
+    {
+        const backend::Model model = onnx_model(in_memory(optional_input_model()));
+        const auto executable = engine.compile(model, {.device = "CPU"});
+        executable->create_request()->run(std::vector{Tensor::from<float>({2}, {1, 2}), Tensor()}, outputs);
+    }
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(11, 12));
+}
+
+TEST(OrtBackend, SharedSessionServesManyThreads) {
+    OrtBackend engine;
+    const backend::Model model = onnx_model(in_memory(optional_input_model()));
+    const auto executable = engine.compile(model, {.device = "CPU", .threads = 2, .streams = 4});
+    std::atomic<int> wrong = 0;
+    {
+        std::vector<std::jthread> threads;
+        for (int t = 0; t < 4; ++t) {
+            threads.emplace_back([&, t] {
+                const auto request = executable->create_request();
+                const std::vector<Tensor> inputs{Tensor::from<float>({1}, {static_cast<float>(t)}), Tensor()};
+                for (int i = 0; i < 200; ++i) {
+                    std::vector<Tensor> outputs(1);
+                    request->run(inputs, outputs);
+                    wrong += outputs[0].as<float>()[0] != static_cast<float>(t + 10);
+                }
+            });
+        }
+    }
+    EXPECT_EQ(wrong, 0);
+}
+
+}  // namespace
+}  // namespace ai_vmm::ort::test
