@@ -45,8 +45,8 @@ ErrorCode code_of(OrtErrorCode code, std::string_view text, Phase phase) {
         default: break;
     }
     if (phase == Phase::run) return code == ORT_INVALID_ARGUMENT ? ErrorCode::invalid_argument : ErrorCode::internal;
-    if (has("is not a registered function/op") || has("Could not find an implementation") || has("under development") ||
-        has("Unsupported model IR version") || has("not supported")) {
+    if (has("is not a registered function/op") || has("No Op registered for") || has("Could not find an implementation") ||
+        has("under development") || has("Unsupported model IR version") || has("not supported")) {
         return ErrorCode::unimplemented;
     }
     switch (code) {

@@ -13,7 +13,8 @@ TEST(BundledModels, LoweredAgreeWithOpenVino) {
     std::ifstream file(folder / "manifest.json");
     if (!file) GTEST_SKIP() << "no models/manifest.json";
     int compared = 0;
-    for (const auto& entry : nlohmann::json::parse(file).at("models")) {
+    const nlohmann::json manifest = nlohmann::json::parse(file);
+    for (const auto& entry : manifest.at("models")) {
         const std::string path = entry.at("path");
         const std::string precision = entry.value("precision", "f32");
         if (entry.value("refused", false)) continue;
