@@ -62,12 +62,13 @@ class ExecutionFuture(concurrent.futures.Future[dict[str, Any]]):
     """The outcome of Deployment.execute_async(): a concurrent.futures.Future that can also be awaited.
 
     ``cancel()`` works while the execution waits and while it runs; the engine then stops as soon as it can. Callbacks added with
-    ``add_done_callback()`` run on a worker thread.
+    ``add_done_callback()`` run on a worker thread. The deployment is kept alive until it is done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         super().__init__()
         self._stop = _core.StopSource()
+        self._deployment: Optional[Deployment] = deployment
 
     def cancel(self) -> bool:
         """Cancels unless it is done. Returns whether it is cancelled."""
@@ -77,13 +78,16 @@ class ExecutionFuture(concurrent.futures.Future[dict[str, Any]]):
         return True
 
     def _finish(self, outputs: Optional[dict[str, Any]], error: Optional[Error]) -> None:
-        if not self.set_running_or_notify_cancel():
-            return
-        if error is not None:
-            self.set_exception(error)
-        else:
-            assert outputs is not None
-            self.set_result(outputs)
+        try:
+            if not self.set_running_or_notify_cancel():
+                return
+            if error is not None:
+                self.set_exception(error)
+            else:
+                assert outputs is not None
+                self.set_result(outputs)
+        finally:
+            self._deployment = None
 
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
         return asyncio.wrap_future(self).__await__()
@@ -191,7 +195,7 @@ class Deployment:
             InvalidArgumentError: an input can't be converted. Other errors are the future's.
             ResourceExhaustedError: the queue is full.
         """
-        future = ExecutionFuture()
+        future = ExecutionFuture(self)
         self._core.run_async((inputs,), _timeout(timeout_ms), _as_tensors(returns), future._stop, future._finish)
         return future
 
