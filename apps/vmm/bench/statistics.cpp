@@ -8,7 +8,7 @@ namespace ai_vmm::cli {
 
 double percentile(std::span<const double> sorted, double percent) {
     if (sorted.empty()) return 0;
-    const double rank = std::ceil(percent / 100 * static_cast<double>(sorted.size()));
+    const double rank = std::ceil(percent / 100 * static_cast<double>(sorted.size()) - 1e-9);  // 99.9 % of 1000 is 999
     return sorted[static_cast<std::size_t>(std::clamp(rank, 1.0, static_cast<double>(sorted.size()))) - 1];
 }
 

@@ -138,6 +138,13 @@ Image decode_image(std::string_view content, std::string_view name, int channels
                      .found = fmt::format("{}x{}", image.width, image.height),
                      .advice = "shrink it first"});
     }
+    // A few damaged bytes of a header must not cost seconds: the pixels that so many bytes can hold at the best compression of the format.
+    const std::uint64_t per_byte = content.starts_with("BM") ? 8 : content.starts_with("\xFF\xD8") ? 512 : 8256;
+    if (static_cast<std::uint64_t>(image.width) * static_cast<std::uint64_t>(image.height) > content.size() * per_byte) {
+        throw damaged(fmt::format("the image '{}' ends early", name), {.expected = fmt::format("{}x{} pixels", image.width, image.height),
+                                                                       .found = fmt::format("{} bytes", content.size()),
+                                                                       .advice = "save the image again"});
+    }
     image.channels = channels == 0 ? found : channels;
     const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
         stbi_load_from_memory(bytes, size, &image.width, &image.height, &found, image.channels), &stbi_image_free);
