@@ -165,8 +165,10 @@ void run_server_scenario(Scenario& scenario, const Options& options, Deployment&
         return;
     }
     native::Caller& caller = *scenario.entries.front().callers.front();
-    const double alone_ms = std::max(1e-3, median(run_single(caller, {.time = std::chrono::milliseconds(300)}).samples_ms));
-    scenario.server_bound_ms = options.constraints.max_latency_ms > 0 ? options.constraints.max_latency_ms : 5 * alone_ms + 1;
+    const Percentiles alone = percentiles(run_single(caller, {.time = std::chrono::milliseconds(300)}).samples_ms);
+    const double alone_ms = std::max(1e-3, alone.p50);
+    scenario.server_bound_ms =
+        options.constraints.max_latency_ms > 0 ? options.constraints.max_latency_ms : std::max(5 * alone_ms + 1, 2 * alone.p99);
     constexpr int kProbes = 8;
     double good = 0;
     double bad = 0;
