@@ -330,11 +330,20 @@ Json scenario_json(const Scenario& scenario, const Options& options) {
     return object;
 }
 
+/// Indented lines that fit the terminal.
+std::string folded(const Context& context, const std::string& text, Tone tone) {
+    const std::size_t room = context.terminal.width > 24 ? static_cast<std::size_t>(context.terminal.width) - 4 : 0;
+    std::string out;
+    for (const std::string& line : wrap(printable(text), room)) out += (out.empty() ? "  " : "    ") + context.paint(line, tone) + "\n";
+    return out;
+}
+
 std::string scenario_text(const Context& context, const Scenario& scenario, const Options& options) {
     std::string out =
         fmt::format("{}  {} on {} in {}, {} thread{} x {} stream{}\n", context.paint(scenario.name, Tone::bold),
                     printable(scenario.description.engine), scenario.description.device, scenario.description.precision, scenario.description.threads,
                     scenario.description.threads == 1 ? "" : "s", scenario.description.streams, scenario.description.streams == 1 ? "" : "s");
+    std::string settings;
     Table table;
     table.column("")
         .column("P50", Table::Align::right)
@@ -343,8 +352,7 @@ std::string scenario_text(const Context& context, const Scenario& scenario, cons
         .column("P99", Table::Align::right);
     table.column("P99.9", Table::Align::right)
         .column("PER SECOND", Table::Align::right)
-        .column("RUNS", Table::Align::right)
-        .column("SETTINGS", Table::Align::left, true);
+        .column("RUNS", Table::Align::right);
     for (const Entry& entry : scenario.entries) {
         if (!entry.timed()) continue;
         const Percentiles times = percentiles(entry.samples_ms);
@@ -355,10 +363,10 @@ std::string scenario_text(const Context& context, const Scenario& scenario, cons
                    format_ms(times.p99),
                    format_ms(times.p99_9),
                    format_number(median(entry.round_per_s)),
-                   std::to_string(times.count),
-                   entry.contender.settings});
+                   std::to_string(times.count)});
+        settings += folded(context, fmt::format("{}: {}", entry.contender.name, entry.contender.settings), Tone::dim);
     }
-    out += context.render(table, 2);
+    out += context.render(table, 2) + settings;
     for (std::size_t i = 1; i < scenario.entries.size(); ++i) {
         const Entry& entry = scenario.entries[i];
         if (entry.error) {
