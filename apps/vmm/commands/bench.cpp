@@ -217,6 +217,18 @@ Scenario run_scenario(const Context& context, const Options& options, const std:
     std::vector<Tensor> ordered;
     for (const auto& [input, tensor] : inputs.tensors) ordered.push_back(tensor);
 
+    try {
+        static_cast<void>(deployment->execute(inputs.tensors));
+    } catch (const Error& error) {
+        if (!input_options.given.empty()) throw;
+        std::string shapes;
+        for (const auto& [input, tensor] : inputs.tensors)
+            shapes += fmt::format("{}{}{}", shapes.empty() ? "" : ", ", input, to_string(tensor.shape()));
+        throw Error(error.code(), error.category(), error.message(),
+                    {.expected = error.expected(),
+                     .found = "generated inputs " + shapes,
+                     .advice = "give --shape NAME=SIZES that the model takes, or --input"});
+    }
     scenario.entries.push_back({.contender = own_contender(deployment, ordered)});
     native::Settings settings;
     for (const TensorInfo& info : deployment->inputs()) {
@@ -330,6 +342,12 @@ Json scenario_json(const Scenario& scenario, const Options& options) {
     return object;
 }
 
+/// An engine's report cut to what a person reads; the JSON has all of it.
+std::string one_line(std::string text) {
+    std::ranges::replace(text, '\n', ' ');
+    return elide(printable(text), 240);
+}
+
 /// Indented lines that fit the terminal.
 std::string folded(const Context& context, const std::string& text, Tone tone) {
     const std::size_t room = context.terminal.width > 24 ? static_cast<std::size_t>(context.terminal.width) - 4 : 0;
@@ -350,9 +368,7 @@ std::string scenario_text(const Context& context, const Scenario& scenario, cons
         .column("P90", Table::Align::right)
         .column("P95", Table::Align::right)
         .column("P99", Table::Align::right);
-    table.column("P99.9", Table::Align::right)
-        .column("PER SECOND", Table::Align::right)
-        .column("RUNS", Table::Align::right);
+    table.column("P99.9", Table::Align::right).column("PER SECOND", Table::Align::right).column("RUNS", Table::Align::right);
     for (const Entry& entry : scenario.entries) {
         if (!entry.timed()) continue;
         const Percentiles times = percentiles(entry.samples_ms);
@@ -370,8 +386,7 @@ std::string scenario_text(const Context& context, const Scenario& scenario, cons
     for (std::size_t i = 1; i < scenario.entries.size(); ++i) {
         const Entry& entry = scenario.entries[i];
         if (entry.error) {
-            out +=
-                fmt::format("  {} {}: {}\n", context.paint("not compared", Tone::warning), entry.contender.name, printable(entry.error->message()));
+            out += fmt::format("  {} {}: {}\n", context.paint("not compared", Tone::warning), entry.contender.name, one_line(entry.error->message()));
             continue;
         }
         if (!entry.timed()) {
