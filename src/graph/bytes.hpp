@@ -28,6 +28,9 @@ inline constexpr std::size_t kProtobufLimitBytes = (std::size_t{1} << 31) - 1;
 /// Text from a file made fit for a message: control characters replaced, at most `limit` bytes.
 [[nodiscard]] std::string printable(std::string_view text, std::size_t limit = 120);
 
+/// Whether the text is well-formed UTF-8 (RFC 3629).
+[[nodiscard]] bool is_utf8(std::string_view text) noexcept;
+
 /// Little-endian integers at an offset, for readers of binary layouts. Every access is checked.
 /// @throws Error(invalid_argument) the bytes end before.
 class BoundedView {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <istream>
 #include <optional>
 #include <span>
 #include <system_error>
@@ -42,7 +45,8 @@ ModelFormat format_of_zip(const fs::path& path, std::string_view bytes) {
     switch (look_into_zip(path, bytes)) {
         case ZipContent::torchscript: return ModelFormat::torchscript;
         case ZipContent::torch_export: return ModelFormat::torch_export;
-        case ZipContent::state_dict: refuse(path, "a PyTorch state dictionary or pickled object (weights without a graph)", std::string(kExportAdvice));
+        case ZipContent::state_dict:
+            refuse(path, "a PyTorch state dictionary or pickled object (weights without a graph)", std::string(kExportAdvice));
         case ZipContent::keras:
             refuse(path, "a Keras 3 archive", "export it in Python: keras.models.load_model(path).export('folder') writes a SavedModel");
         case ZipContent::numpy: refuse(path, "an archive of NumPy arrays", "name the model's file; arrays are given as inputs");
@@ -139,7 +143,14 @@ std::vector<Part> parts_of_file(ModelFormat format, const fs::path& path) {
         case ModelFormat::paddle:
             if (const auto parameters = paddle_parameters(path)) parts.push_back({.role = "parameters", .path = *parameters});
             break;
-        case ModelFormat::gguf: check_gguf(path); break;
+        case ModelFormat::gguf: {
+            std::ifstream stream(path, std::ios::binary);
+            std::error_code error;
+            const std::uintmax_t size = fs::file_size(path, error);
+            if (error || !stream) throw base::system_error(error ? error.value() : EIO, "can't open", path);
+            check_gguf(stream, size, shown(path));
+            break;
+        }
         default: break;
     }
     return parts;
@@ -172,9 +183,9 @@ Located locate_bytes(const ModelSource& source) {
         throw malformed("a TensorFlow SavedModel can't be given in memory", "a model in one file", "saved_model.pb",
                         "give the path of its directory instead");
     } else if (located.format == ModelFormat::gguf) {
-        const base::TemporaryDirectory folder;
-        base::write_file_synced(folder.path() / "model.gguf", std::as_bytes(std::span(bytes.data(), bytes.size())));
-        check_gguf(folder.path() / "model.gguf");
+        ViewBuffer buffer(bytes);
+        std::istream stream(&buffer);
+        check_gguf(stream, bytes.size(), shown({}));
     }
     base::Sha256 hash;
     located.content_hash = hash.update("0::" + std::to_string(bytes.size()) + ":").update(bytes).hex();  // equal to that of a file with these bytes

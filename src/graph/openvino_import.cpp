@@ -91,9 +91,12 @@ bool compatible(const TensorInfo& file, const TensorInfo& graph) {
 /// Index of the port for each info, or -1.
 std::vector<int> match(const std::vector<TensorInfo>& infos, std::vector<Port>& ports) {
     std::vector<int> result(infos.size(), -1);
-    for (std::size_t i = 0; i < infos.size(); ++i) {
-        for (std::size_t p = 0; p < ports.size() && result[i] < 0; ++p) {
-            if (!ports[p].taken && ports[p].names.contains(infos[i].name)) {
+    // TensorFlow calls the first output of a node "name" as well as "name:0".
+    for (const std::string_view suffix : {"", ":0"}) {
+        for (std::size_t i = 0; i < infos.size(); ++i) {
+            const std::string name = infos[i].name + std::string(suffix);
+            for (std::size_t p = 0; p < ports.size() && result[i] < 0; ++p) {
+                if (ports[p].taken || !ports[p].names.contains(name)) continue;
                 result[i] = static_cast<int>(p);
                 ports[p].taken = true;
             }

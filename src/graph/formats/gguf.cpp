@@ -7,7 +7,6 @@
 #include <openvino/pass/manager.hpp>
 
 #include "graph/bytes.hpp"
-#include "graph/formats/gguf_file.hpp"
 #include "graph/formats/named_file.hpp"
 #include "graph/openvino_import.hpp"
 #include "graph/readers.hpp"
@@ -16,7 +15,6 @@ namespace ai_vmm::graph {
 
 void read_gguf(const Located& located, backend::Model& model) {
     const NamedFile named(located, ".gguf");
-    check_gguf(named.path());
     std::string refusal;
     try {
         namespace gguf = ov::frontend::gguf;

@@ -3,11 +3,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <fstream>
 #include <string>
 
-#include "base/file.hpp"
 #include "graph/bytes.hpp"
 
 namespace ai_vmm::graph {
@@ -27,12 +24,7 @@ std::uint64_t scalar_size(std::uint32_t type) {
 
 class Walk {
 public:
-    explicit Walk(const std::filesystem::path& path) : path_(path), file_(path, std::ios::binary) {
-        if (!file_) throw base::system_error(errno, "can't open", path);
-        file_.seekg(0, std::ios::end);
-        size_ = static_cast<std::uint64_t>(file_.tellg());
-        file_.seekg(0);
-    }
+    Walk(std::istream& file, std::uint64_t size, std::string_view shown_name) : shown_(shown_name), file_(file), size_(size) {}
 
     void check() {
         skip(4);  // magic, seen by the caller
@@ -56,7 +48,7 @@ public:
         std::uint64_t furthest = 0;
         for (std::uint64_t i = 0; i < tensors; ++i) furthest = std::max(furthest, tensor_offset(alignment));
         if (tensors == 0) {
-            throw malformed(shown(path_) + " holds no tensors", "a GGUF model with its weights", "a GGUF file with metadata only (a vocabulary)",
+            throw malformed(shown_ + " holds no tensors", "a GGUF model with its weights", "a GGUF file with metadata only (a vocabulary)",
                             "use the file that has the weights");
         }
         const std::uint64_t data = (offset_ + alignment - 1) / alignment * alignment;
@@ -68,7 +60,7 @@ public:
 
 private:
     [[noreturn]] void fail(const std::string& what, const std::string& expected, const std::string& found) {
-        throw malformed(shown(path_) + " is a damaged GGUF file: bad " + what + " before offset " + std::to_string(offset_), expected, found,
+        throw malformed(shown_ + " is a damaged GGUF file: bad " + what + " before offset " + std::to_string(offset_), expected, found,
                         "get the file again; a copy made as text is not usable");
     }
     void need(std::uint64_t count, const std::string& what) {
@@ -145,19 +137,19 @@ private:
         return offset;
     }
 
-    const std::filesystem::path& path_;
-    std::ifstream file_;
-    std::uint64_t size_ = 0;
+    std::string shown_;
+    std::istream& file_;
+    std::uint64_t size_;
     std::uint64_t offset_ = 0;
 };
 
 }  // namespace
 
-void check_gguf(const std::filesystem::path& path) {
+void check_gguf(std::istream& file, std::uint64_t size, std::string_view shown_name) {
     if constexpr (std::endian::native != std::endian::little) {
         throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "GGUF files are read on little-endian machines only");
     }
-    Walk(path).check();
+    Walk(file, size, shown_name).check();
 }
 
 }  // namespace ai_vmm::graph

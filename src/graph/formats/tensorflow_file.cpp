@@ -117,6 +117,60 @@ struct Node {
     TensorInfo info;  ///< from the attributes dtype and shape
 };
 
+/// Which fields of a message are texts, and which are messages, to the depth that matters.
+struct Schema {
+    struct Field {
+        std::uint32_t tag;
+        const Schema* message;  ///< null: a text
+    };
+    std::vector<Field> fields;
+};
+
+/// The vendor's parser refuses a message that is cut off or has a text that isn't UTF-8, and prints: look first.
+void check(pbf_reader message, const Schema& schema, int depth = 0) {
+    if (depth > 90) throw malformed("the TensorFlow graph is nested too deeply", "at most 90 levels");
+    while (message.next()) {
+        const auto field = std::ranges::find(schema.fields, message.tag(), &Schema::Field::tag);
+        if (field == schema.fields.end() || message.wire_type() != protozero::pbf_wire_type::length_delimited) {
+            message.skip();
+        } else if (field->message) {
+            check(message.get_message(), *field->message, depth + 1);
+        } else if (const auto text = message.get_view(); !is_utf8({text.data(), text.size()})) {
+            throw malformed("the TensorFlow graph is damaged", "names in UTF-8", "'" + printable({text.data(), text.size()}, 40) + "'",
+                            "get the file again");
+        }
+    }
+}
+
+/// graph.proto with what it includes.
+const Schema& graph_schema() {
+    static const Schema kDimension{{{2, nullptr}}};
+    static const Schema kShape{{{2, &kDimension}}};
+    static const Schema kHandle{{{1, nullptr}, {2, nullptr}, {3, nullptr}, {5, nullptr}}};
+    static const Schema kVariant{{{1, nullptr}}};
+    static const Schema kTensor{{{2, &kShape}, {14, &kHandle}, {15, &kVariant}}};
+    static Schema value, name_list, value_entry;
+    static const Schema kList{{{7, &kShape}, {8, &kTensor}, {9, &name_list}}};
+    static const Schema kDebug{{{1, nullptr}, {2, nullptr}}};
+    static const Schema kNode{{{1, nullptr}, {2, nullptr}, {3, nullptr}, {4, nullptr}, {5, &value_entry}, {6, &kDebug}}};
+    static const Schema kArgument{{{1, nullptr}, {2, nullptr}, {4, nullptr}, {5, nullptr}, {6, nullptr}}};
+    static const Schema kDefinitionAttribute{{{1, nullptr}, {2, nullptr}, {3, &value}, {4, nullptr}, {7, &value}}};
+    static const Schema kSignature{
+        {{1, nullptr}, {2, &kArgument}, {3, &kArgument}, {4, &kDefinitionAttribute}, {5, nullptr}, {6, nullptr}, {20, nullptr}}};
+    static const Schema kPair{{{1, nullptr}, {2, nullptr}}};
+    static const Schema kFunction{{{1, &kSignature}, {3, &kNode}, {4, &kPair}, {5, &value_entry}, {6, &kPair}}};
+    static const Schema kGradient{{{1, nullptr}, {2, nullptr}}};
+    static const Schema kLibrary{{{1, &kFunction}, {2, &kGradient}}};
+    static const Schema kVersions{{}};
+    static const Schema kGraph = [] {
+        value.fields = {{1, &kList}, {7, &kShape}, {8, &kTensor}, {9, nullptr}, {10, &name_list}};
+        value_entry.fields = {{1, nullptr}, {2, &value}};
+        name_list.fields = {{1, nullptr}, {2, &value_entry}};
+        return Schema{{{1, &kNode}, {2, &kLibrary}, {4, &kVersions}}};
+    }();
+    return kGraph;
+}
+
 Node read_node(pbf_reader message) {
     Node node;
     node.info = unknown_tensor({});
@@ -186,7 +240,7 @@ TensorflowFile parse_saved_model(std::string_view bytes) {
                 switch (meta.tag()) {
                     case 2:
                         has_graph = true;
-                        meta.skip();
+                        check(meta.get_message(), graph_schema());
                         break;
                     case 5: {
                         pbf_reader entry = meta.get_message();
@@ -219,6 +273,7 @@ TensorflowFile parse_saved_model(std::string_view bytes) {
 
 TensorflowFile parse_graph_def(std::string_view bytes) {
     return guarded("frozen TensorFlow graph", [&] {
+        check(pbf_reader(bytes.data(), bytes.size()), graph_schema());
         std::vector<Node> nodes;
         std::set<std::string, std::less<>> consumed;
         pbf_reader graph(bytes.data(), bytes.size());

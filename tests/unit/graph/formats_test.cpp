@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <openvino/core/model.hpp>
+#include <openvino/op/add.hpp>
+#include <openvino/op/constant.hpp>
+#include <openvino/op/parameter.hpp>
+#include <openvino/op/relu.hpp>
+#include <openvino/op/result.hpp>
+#include <openvino/op/split.hpp>
+#include <openvino/pass/serialize.hpp>
+#include <sstream>
+
+#include "graph/bytes.hpp"
+#include "graph/openvino_import.hpp"
+#include "support.hpp"
+
+namespace ai_vmm::graph::testing {
+namespace {
+
+backend::Model read(const std::string& bytes) { return read_model(locate(ModelSource::from_bytes(bytes))); }
+
+std::vector<std::string> names(const std::vector<TensorInfo>& infos) {
+    std::vector<std::string> result;
+    for (const TensorInfo& info : infos) result.push_back(info.name);
+    return result;
+}
+using Names = std::vector<std::string>;
+
+/// Every index is -1 (inputs only) or a port of its own; without a graph all are -1.
+void expect_consistent(const backend::Model& model) {
+    ASSERT_EQ(model.graph_inputs.size(), model.inputs.size());
+    ASSERT_EQ(model.graph_outputs.size(), model.outputs.size());
+    if (!model.graph) {
+        EXPECT_FALSE(model.graph_refusal.empty());
+        for (const int index : model.graph_inputs) EXPECT_EQ(index, -1);
+        for (const int index : model.graph_outputs) EXPECT_EQ(index, -1);
+        return;
+    }
+    std::vector<bool> taken(model.graph->inputs().size());
+    for (const int index : model.graph_inputs) {
+        if (index < 0) continue;
+        ASSERT_LT(static_cast<std::size_t>(index), taken.size());
+        EXPECT_FALSE(taken[static_cast<std::size_t>(index)]) << "one port for two inputs";
+        taken[static_cast<std::size_t>(index)] = true;
+    }
+    EXPECT_EQ(std::ranges::count(taken, false), 0) << "an input of the graph that nothing feeds";
+    for (const int index : model.graph_outputs) {
+        EXPECT_GE(index, 0);
+        EXPECT_LT(static_cast<std::size_t>(index), model.graph->outputs().size());
+    }
+}
+
+// --- ONNX --------------------------------------------------------------------------------------------------------------------------------
+
+TEST(Onnx, KeepsNamesOrderTypesAndShapes) {
+    const auto model = read(onnx_model({.nodes = {onnx_node("Add", {"b", "a"}, {"z"}), onnx_node("Relu", {"z"}, {"c"})},
+                                        .initializers = {},
+                                        .inputs = {onnx_value("b", 1, Dims{-1, 2}), onnx_value("a", 1, std::nullopt)},
+                                        .outputs = {onnx_value("z", 1, Dims{-1, 2}), onnx_value("c", 0, std::nullopt)}}));
+    EXPECT_EQ(names(model.inputs), (Names{"b", "a"}));
+    EXPECT_EQ(names(model.outputs), (Names{"z", "c"}));
+    EXPECT_EQ(model.inputs[0].shape, (Shape{-1, 2}));
+    EXPECT_TRUE(model.inputs[0].rank_known);
+    EXPECT_FALSE(model.inputs[1].rank_known);
+    ASSERT_NE(model.graph, nullptr) << model.graph_refusal;
+    EXPECT_EQ(model.graph_inputs, (std::vector<int>{0, 1}));
+    EXPECT_EQ(model.graph_outputs, (std::vector<int>{0, 1}));
+    expect_consistent(model);
+}
+
+TEST(Onnx, TakesFromTheGraphWhatTheFileLeavesOpen) {
+    const auto model = read(onnx_model({.nodes = {onnx_node("Relu", {"x"}, {"y"})},
+                                        .initializers = {},
+                                        .inputs = {onnx_value("x", 1, Dims{3})},
+                                        .outputs = {onnx_value("y", 0, std::nullopt)}}));
+    ASSERT_NE(model.graph, nullptr) << model.graph_refusal;
+    EXPECT_EQ(model.outputs[0].type, ElementType::f32);
+    EXPECT_TRUE(model.outputs[0].rank_known);
+    EXPECT_EQ(model.outputs[0].shape, (Shape{3}));
+}
+
+TEST(Onnx, InitialisersMakeInputsOptional) {
+    const auto model = read(onnx_model({.nodes = {onnx_node("Add", {"x", "b"}, {"y"})},
+                                        .initializers = {onnx_tensor("b", {2}, {1, 2})},
+                                        .inputs = {onnx_value("b", 1, Dims{2}), onnx_value("x", 1, Dims{2})},
+                                        .outputs = {onnx_value("y", 1, Dims{2})}}));
+    EXPECT_EQ(names(model.inputs), (Names{"b", "x"}));
+    EXPECT_TRUE(model.inputs[0].optional);
+    EXPECT_FALSE(model.inputs[1].optional);
+    ASSERT_NE(model.graph, nullptr) << model.graph_refusal;
+    EXPECT_EQ(model.graph_inputs, (std::vector<int>{-1, 0}));
+}
+
+TEST(Onnx, OutputsMayRepeatAndBeInputs) {
+    const auto model = read(onnx_model({.nodes = {onnx_node("Relu", {"x"}, {"y"})},
+                                        .initializers = {},
+                                        .inputs = {onnx_value("x", 1, Dims{2})},
+                                        .outputs = {onnx_value("y", 1, Dims{2}), onnx_value("x", 1, Dims{2}), onnx_value("y", 1, Dims{2})}}));
+    EXPECT_EQ(names(model.outputs), (Names{"y", "x", "y"}));
+    expect_consistent(model);
+    if (model.graph) {
+        const auto source = [&](std::size_t i) {
+            return model.graph->outputs()[static_cast<std::size_t>(model.graph_outputs[i])].get_node()->get_input_node_ptr(0)->get_type_name();
+        };
+        EXPECT_STREQ(source(0), "Relu");
+        EXPECT_STREQ(source(1), "Parameter");
+        EXPECT_STREQ(source(2), "Relu");
+    }
+}
+
+TEST(Onnx, InputsThatTheReaderDropsStay) {
+    // OpenVINO folds axes of known size 0 ("all") into the operation.
+    const auto model = read(onnx_model({.nodes = {onnx_node("ReduceSum", {"x", "axes"}, {"y"})},
+                                        .initializers = {},
+                                        .inputs = {onnx_value("axes", 7, Dims{0}), onnx_value("x", 1, Dims{2, 3})},
+                                        .outputs = {onnx_value("y", 1, Dims{1, 1})}},
+                                       13));
+    ASSERT_NE(model.graph, nullptr) << model.graph_refusal;
+    EXPECT_EQ(names(model.inputs), (Names{"axes", "x"}));
+    EXPECT_EQ(model.inputs[0].type, ElementType::i64);
+    EXPECT_EQ(model.graph_inputs, (std::vector<int>{-1, 0}));
+}
+
+TEST(Onnx, TypesThatOpenVinoLacks) {
+    const auto model = read(onnx_model({.nodes = {onnx_node("Identity", {"x"}, {"y"})},
+                                        .initializers = {},
+                                        .inputs = {onnx_value("x", 14, Dims{2})},
+                                        .outputs = {onnx_value("y", 14, Dims{2})}}));
+    EXPECT_EQ(model.inputs[0].type, ElementType::complex64);
+    expect_consistent(model);
+}
+
+TEST(Onnx, RefusalNamesTheOperation) {
+    const auto model = read(onnx_model({.nodes = {onnx_node("Frobnicate", {"x"}, {"y"}, "test.domain")},
+                                        .initializers = {},
+                                        .inputs = {onnx_value("x", 1, Dims{2})},
+                                        .outputs = {onnx_value("y", 1, Dims{2})}}));
+    EXPECT_EQ(model.graph, nullptr);
+    EXPECT_NE(model.graph_refusal.find("Frobnicate"), std::string::npos) << model.graph_refusal;
+    EXPECT_EQ(model.graph_refusal.find(".cpp"), std::string::npos) << model.graph_refusal;
+    EXPECT_EQ(names(model.outputs), Names{"y"});
+}
+
+TEST(Onnx, SequencesAreRefused) {
+    const std::string sequence = message([](auto& value) {
+        value.add_string(1, "s");
+        value.add_message(2, message([](auto& type) { type.add_message(4, std::string()); }));
+    });
+    EXPECT_ERROR(
+        error_reading(ModelSource::from_bytes(onnx_model(
+            {.nodes = {onnx_node("Identity", {"s"}, {"y"})}, .initializers = {}, .inputs = {sequence}, .outputs = {onnx_value("y", 1, Dims{2})}}))),
+        ErrorCode::unimplemented, "'s' is a sequence");
+}
+
+TEST(Onnx, MalformedStructures) {
+    EXPECT_ERROR(error_reading(ModelSource::from_bytes(onnx_model({}))), ErrorCode::invalid_argument, "no outputs");
+    const std::string no_graph = message([](auto& model) {
+        model.add_int64(1, 8);
+        model.add_message(8, message([](auto& o) { o.add_int64(2, 17); }));
+    });
+    EXPECT_ERROR(error_reading(ModelSource::from_bytes(no_graph)), ErrorCode::invalid_argument, "no graph");
+    // Graphs within attributes within nodes, deeper than any real model.
+    std::string graph;
+    for (int depth = 0; depth < 500; ++depth) {
+        const std::string node = message([&](auto& n) {
+            n.add_string(2, "o");
+            n.add_string(4, "If");
+            n.add_message(5, message([&](auto& attribute) {
+                              attribute.add_string(1, "then_branch");
+                              attribute.add_message(6, graph);
+                          }));
+        });
+        graph = message([&](auto& g) { g.add_message(1, node); });
+    }
+    const std::string deep = message([&](auto& model) {
+        model.add_int64(1, 8);
+        model.add_message(7, graph);
+    });
+    EXPECT_ERROR(error_reading(ModelSource::from_bytes(deep)), ErrorCode::invalid_argument, "too deeply");
+}
+
+// --- OpenVINO IR -------------------------------------------------------------------------------------------------------------------------
+
+std::pair<std::string, std::string> ir_model() {
+    const auto second = std::make_shared<ov::op::v0::Parameter>(ov::element::f32, ov::PartialShape{-1, 4});
+    second->set_friendly_name("second");
+    second->output(0).set_names({"second"});
+    const auto first = std::make_shared<ov::op::v0::Parameter>(ov::element::f16, ov::PartialShape::dynamic());
+    first->set_friendly_name("first");
+    const auto bias = ov::op::v0::Constant::create(ov::element::f32, {4}, {1, 2, 3, 4});
+    const auto sum = std::make_shared<ov::op::v1::Add>(second, bias);
+    const auto split = std::make_shared<ov::op::v1::Split>(sum, ov::op::v0::Constant::create(ov::element::i64, {}, {1}), 2);
+    split->set_friendly_name("halves");
+    const auto relu = std::make_shared<ov::op::v0::Relu>(first);
+    relu->set_friendly_name("relu");
+    relu->output(0).set_names({"z", "activated"});
+    auto model =
+        std::make_shared<ov::Model>(ov::OutputVector{relu->output(0), split->output(1), split->output(0)}, ov::ParameterVector{second, first}, "m");
+    std::stringstream xml, bin;
+    ov::pass::Serialize(xml, bin).run_on_model(model);
+    return {xml.str(), bin.str()};
+}
+
+TEST(Ir, KeepsTheOrderAndNames) {
+    const base::TemporaryDirectory folder;
+    const auto [xml, bin] = ir_model();
+    write(folder.path() / "m.bin", bin);
+    const auto model = read_model(locate(write(folder.path() / "m.xml", xml)));
+    EXPECT_EQ(names(model.inputs), (Names{"second", "first"}));
+    EXPECT_EQ(names(model.outputs), (Names{"activated", "halves.1", "halves.0"}));
+    EXPECT_EQ(model.inputs[0].shape, (Shape{-1, 4}));
+    EXPECT_FALSE(model.inputs[1].rank_known);
+    EXPECT_EQ(model.inputs[1].type, ElementType::f16);
+    expect_consistent(model);
+    // Nothing is mapped: the files may go.
+    std::ifstream maps("/proc/self/maps");
+    const std::string mapped{std::istreambuf_iterator<char>(maps), {}};
+    EXPECT_EQ(mapped.find(folder.path().string()), std::string::npos);
+}
+
+TEST(Ir, DamagedFilesAreRefused) {
+    const base::TemporaryDirectory folder;
+    const auto [xml, bin] = ir_model();
+    write(folder.path() / "m.bin", bin);
+    for (std::size_t cut = 0; cut < xml.size(); cut += std::max<std::size_t>(1, xml.size() / 60)) {
+        const auto error = error_reading(write(folder.path() / "m.xml", xml.substr(0, cut)));
+        ASSERT_TRUE(error) << "cut at " << cut << " was taken";
+        EXPECT_EQ(error->code(), ErrorCode::invalid_argument) << error->what();
+        EXPECT_EQ(std::string(error->what()).find("src/"), std::string::npos) << error->what();
+    }
+}
+
+// --- TensorFlow, Paddle, GGUF ------------------------------------------------------------------------------------------------------------
+
+TEST(TensorflowFrozen, KeepsPlaceholdersAndResults) {
+    const auto model = read(frozen_graph());
+    EXPECT_EQ(names(model.inputs), (Names{"b", "a"}));
+    EXPECT_EQ(names(model.outputs), Names{"relu"});
+    EXPECT_EQ(model.inputs[0].type, ElementType::f32);
+    EXPECT_EQ(model.inputs[0].shape, (Shape{-1, 2}));
+    expect_consistent(model);
+    EXPECT_EQ(model.graph->inputs()[static_cast<std::size_t>(model.graph_inputs[1])].get_names().contains("a:0"), true);
+}
+
+TEST(Paddle, KeepsFeedAndFetch) {
+    const auto model = read(paddle_program());
+    EXPECT_EQ(names(model.inputs), Names{"image"});
+    EXPECT_EQ(names(model.outputs), Names{"probability"});
+    EXPECT_EQ(model.inputs[0].type, ElementType::f32);
+    EXPECT_EQ(model.inputs[0].shape, (Shape{-1, 4}));
+    expect_consistent(model);
+}
+
+TEST(Paddle, SaysThatParametersAreMissing) {
+    const base::TemporaryDirectory folder;
+    EXPECT_ERROR(error_reading(write(folder.path() / "m.pdmodel", paddle_program(true))), ErrorCode::not_found, ".pdiparams");
+    write(folder.path() / "m.pdiparams", "damaged");
+    EXPECT_EQ(locate(folder.path() / "m.pdmodel").files.size(), 2U);
+    EXPECT_TRUE(error_reading(folder.path() / "m.pdmodel"));
+}
+
+TEST(Gguf, StructureIsChecked) {
+    const std::string good = gguf_file();
+    EXPECT_EQ(locate(ModelSource::from_bytes(good)).format, ModelFormat::gguf);
+    EXPECT_TRUE(error_reading(ModelSource::from_bytes(good))) << "a graph was built of one tensor";
+    for (std::size_t cut = 4; cut < good.size(); ++cut) {
+        const auto error = error_of([&] { static_cast<void>(locate(ModelSource::from_bytes(good.substr(0, cut)))); });
+        if (cut + 32 <= good.size()) {
+            EXPECT_ERROR(error, ErrorCode::invalid_argument, "GGUF");
+        }
+    }
+    std::string huge = good;
+    for (int i = 0; i < 8; ++i) huge[8 + static_cast<std::size_t>(i)] = '\xff';  // tensor count
+    EXPECT_ERROR(error_reading(ModelSource::from_bytes(huge)), ErrorCode::invalid_argument, "tensor count");
+}
+
+// --- properties that hold for every format -----------------------------------------------------------------------------------------------
+
+TEST(EveryFormat, TruncationsGiveErrorsOnly) {
+    for (const std::string& whole : {onnx_add(), frozen_graph(), paddle_program(), gguf_file()}) {
+        for (std::size_t cut = 0; cut < whole.size(); ++cut) {
+            // A cut between two fields of the last message may leave a smaller model that is whole.
+            try {
+                expect_consistent(read(whole.substr(0, cut)));
+            } catch (const Error& error) {
+                EXPECT_TRUE(error.code() == ErrorCode::invalid_argument || error.code() == ErrorCode::unimplemented) << error.what();
+                EXPECT_LT(std::string(error.what()).size(), 4000U);
+            }
+        }
+    }
+}
+
+TEST(EveryFormat, FlippedBytesGiveErrorsOnly) {
+    for (const std::string& whole : {onnx_add(), frozen_graph(), paddle_program(), gguf_file()}) {
+        for (std::size_t at = 0; at < whole.size(); ++at) {
+            for (const char bits : {'\x01', '\x80', '\xff'}) {
+                std::string damaged = whole;
+                damaged[at] = static_cast<char>(damaged[at] ^ bits);
+                try {
+                    expect_consistent(read(damaged));
+                } catch (const Error&) {  // anything else fails the test
+                }
+            }
+        }
+    }
+}
+
+TEST(ReadModel, CanBeCancelled) {
+    std::stop_source source;
+    source.request_stop();
+    EXPECT_ERROR(error_of([&] { static_cast<void>(read_model(locate(ModelSource::from_bytes(onnx_add())), {.stop = source.get_token()})); }),
+                 ErrorCode::cancelled, "cancelled");
+}
+
+TEST(CleanMessage, DropsVendorPathsAndKeepsTheReason) {
+    EXPECT_EQ(clean_message("Exception from src/inference/src/cpp/core.cpp:97:\nException from src/frontends/onnx/frontend.cpp:3:\nFrontEnd API "
+                            "failed with OpConversionFailure:\n"
+                            "No conversion rule found for operations: Foo-1\n"),
+              "No conversion rule found for operations: Foo-1");
+    EXPECT_EQ(clean_message("Check 'a == b' failed at src/core/src/x.cpp:42:\nShapes differ"), "Check 'a == b' failed; Shapes differ");
+    EXPECT_EQ(clean_message(""), "no reason given");
+    EXPECT_LE(clean_message(std::string(100000, 'x')).size(), 700U);
+}
+
+}  // namespace
+}  // namespace ai_vmm::graph::testing
