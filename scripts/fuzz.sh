@@ -14,7 +14,7 @@ cd "$root"
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 cmake --preset fuzz -DAI_VMM_ENV="$env_dir" >"$log/configure" 2>&1 || { cat "$log/configure" >&2; exit 1; }
-cmake --build --preset fuzz >"$log/build" 2>&1 || { tail -50 "$log/build" >&2; exit 1; }
+cmake --build --preset fuzz --target fuzzers >"$log/build" 2>&1 || { tail -50 "$log/build" >&2; exit 1; }
 "$env_dir/bin/python" scripts/fuzz_seeds.py "$build/corpus" 2>/dev/null
 mkdir -p "$build/findings"
 
