@@ -382,6 +382,8 @@ std::int64_t ArtifactStore::clear() {
     return freed;
 }
 
+bool ArtifactStore::enabled() const noexcept { return impl_->options.enabled; }
+
 ArtifactStore::Counters ArtifactStore::counters() const noexcept {
     return {impl_->hits.load(std::memory_order_relaxed), impl_->misses.load(std::memory_order_relaxed),
             impl_->damaged.load(std::memory_order_relaxed)};

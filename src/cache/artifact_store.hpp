@@ -56,6 +56,8 @@ public:
     /// Removes the entry if it is there.
     void erase(const KeyParts& parts);
 
+    /// False: find() always misses and put() stores nothing, as the options say.
+    [[nodiscard]] bool enabled() const noexcept;
     [[nodiscard]] CacheReport report() const;
     /// Removes damaged entries, left-over temporary files of dead writers and least recently used entries above the limit. Bytes freed.
     std::int64_t collect(std::optional<std::int64_t> limit_bytes = {});

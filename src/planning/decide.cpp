@@ -27,6 +27,7 @@ struct Entry {
     const Route* route = nullptr;
     int route_index = 0;
     int preference = 0;
+    bool doubted = false;  ///< outputs could not be compared, and another engine is trusted
     bool measured = false;
     double latency_ms = 0;
     double throughput_per_s = 0;
@@ -138,6 +139,7 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
         entry.route_index = entry.route == nullptr ? std::numeric_limits<int>::max() : static_cast<int>(entry.route - request.routes.data());
         entry.preference =
             entry.route == nullptr ? static_cast<int>(request.constraints.preferred_hardware.size()) : preference_rank(request, *entry.route);
+        entry.doubted = !request.trusted_engine.empty() && key.engine != request.trusted_engine;
         measure_against(request, entry);
         if (entry.route != nullptr && entry.route->supported) entry.objections = static_objections(request, *entry.route, key, entry.memory_bytes);
         // A route's own limits, e.g. memory that isn't there, are told by the candidate and are no constraint of the caller.
@@ -175,9 +177,10 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
     return entries;
 }
 
-/// The next best of `pool`: preferred hardware, then measured ones, then cost with ties by exactness, threads, order of routes.
+/// The next best of `pool`: preferred hardware, then the trusted engine, then measured ones, then cost with ties by exactness, threads, order of
+/// routes.
 std::size_t best_of(const std::vector<const Entry*>& pool) {
-    const auto group = [](const Entry* entry) { return std::make_tuple(entry->preference, !entry->measured); };
+    const auto group = [](const Entry* entry) { return std::make_tuple(entry->preference, entry->doubted, !entry->measured); };
     std::size_t fastest = 0;
     for (std::size_t i = 1; i < pool.size(); ++i) {
         if (std::make_tuple(group(pool[i]), pool[i]->cost) < std::make_tuple(group(pool[fastest]), pool[fastest]->cost)) fastest = i;
@@ -256,7 +259,9 @@ std::string chosen_reason(const PlanRequest& request, const std::vector<const En
     const Entry& chosen = *order.front();
     const bool energy = uses_energy(request, chosen);
     const Words words = words_of(goal, energy);
-    const auto same_group = [&](const Entry* entry) { return entry->preference == chosen.preference && entry->measured == chosen.measured; };
+    const auto same_group = [&](const Entry* entry) {
+        return entry->preference == chosen.preference && entry->doubted == chosen.doubted && entry->measured == chosen.measured;
+    };
     const auto peers = std::ranges::count_if(order, same_group);
     const Entry* fastest =
         *std::ranges::min_element(order, {}, [&](const Entry* e) { return same_group(e) ? e->cost : std::numeric_limits<double>::infinity(); });
@@ -270,6 +275,7 @@ std::string chosen_reason(const PlanRequest& request, const std::vector<const En
             request.routes, [&](const Route& route) { return preference_rank(request, route) < static_cast<int>(preferred.size()); });
         reason += here ? "nothing on the preferred hardware is feasible; " : "none of the preferred hardware is here; ";
     }
+    if (!request.trusted_engine.empty() && !chosen.doubted) reason += "outputs could not be compared, the format's own runtime is believed; ";
     const char* how = chosen.measured ? "measured" : "predicted (not measured)";
     if (fastest != &chosen) {
         reason += fmt::format("{}, within {:.0f} % of the best ({}, {}) and {}", cost_text(goal, chosen, energy), percent(kTieBand),
@@ -288,6 +294,7 @@ std::string chosen_reason(const PlanRequest& request, const std::vector<const En
 
 std::string other_reason(const PlanRequest& request, const Entry& chosen, const Entry& entry) {
     const Goal goal = request.constraints.goal;
+    if (entry.doubted && !chosen.doubted) return "outputs could not be compared, and " + request.trusted_engine + " is the format's own runtime";
     if (entry.measured != chosen.measured && !entry.measured) {
         Entry predicted;  // predictions are compared with predictions
         predicted.candidate = chosen.candidate;

@@ -12,6 +12,7 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "graph/analyser.hpp"
+#include "graph/shape_inputs.hpp"
 #include "optimization/equivalence.hpp"
 #include "runtime/tuner.hpp"
 #include "vmm/model_json.hpp"
@@ -25,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 using planning::CandidateKey;
 
 constexpr int kArtifactVersion = 1;
-constexpr int kCalibrationSets = 4;
+constexpr int kCalibrationSets = 8;
 constexpr std::uint64_t kCalibrationSeed = 20240601;
 constexpr std::size_t kMaxCheckBytes = std::size_t{4} << 20;
 
@@ -122,7 +123,22 @@ void check_shape_names(const Constraints& constraints, const std::vector<TensorI
                     {.expected = names, .found = name, .advice = {}});
     };
     for (const auto& [name, shape] : constraints.input_shapes) check(name, "input_shapes");
-    for (const auto& [name, tensor] : constraints.calibration) check(name, "calibration");
+    for (const auto& [name, tensor] : constraints.calibration) {
+        check(name, "calibration");
+        const auto info = std::ranges::find(inputs, name, &TensorInfo::name);
+        if (tensor.type() == info->type) continue;
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the calibration tensor '" + name + "' has another element type",
+                    {.expected = std::string(to_string(info->type)), .found = std::string(to_string(tensor.type())), .advice = {}});
+    }
+}
+
+/// Inputs whose values decide shapes and for which the caller gave no calibration tensor.
+std::vector<std::string> undecided_shape_inputs(const backend::Model& model, const Constraints& constraints) {
+    std::vector<std::string> names = graph::inputs_that_set_shapes(model);
+    std::erase_if(names, [&](const std::string& name) {
+        return std::ranges::any_of(constraints.calibration, [&](const auto& entry) { return entry.first == name; });
+    });
+    return names;
 }
 
 std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints, const std::vector<TensorInfo>& inputs,
@@ -262,7 +278,7 @@ bool Deployer::restore(Job& job) {
         if (check) {
             // Proves that what was restored still computes what was verified; warms the first slot up as well.
             runtime::TuneRequest request{.outputs = &out.outputs,
-                                         .tolerance = optimization::tolerance_for(out.profile.category, out.outputs),
+                                         .tolerance = optimization::tolerance_for(out.profile.category, out.outputs, out.profile.quantized),
                                          .accept_lossy = job.constraints.precision != Precision::automatic};
             const auto sets = calibration_sets(job.constraints, out.inputs, out.profile);
             if (check_set < sets.size()) {
@@ -355,7 +371,7 @@ void Deployer::build(Job& job) {
     out.batchable = is_batchable(out.inputs, out.outputs, out.profile.stateful);
     job.step("analyse");
 
-    const planning::PlanRequest request = plan_request(job);
+    planning::PlanRequest request = plan_request(job);
     std::vector<planning::Candidate> candidates = planning::enumerate_candidates(request);
     const bool predict_only = job.constraints.tune.count() == 0;
     if (predict_only && job.constraints.precision == Precision::automatic) {
@@ -377,7 +393,7 @@ void Deployer::build(Job& job) {
     runtime::TuneRequest tune{.outputs = &out.outputs,
                               .candidates = candidates,
                               .calibration = calibration_sets(job.constraints, out.inputs, out.profile),
-                              .tolerance = optimization::tolerance_for(out.profile.category, out.outputs),
+                              .tolerance = optimization::tolerance_for(out.profile.category, out.outputs, out.profile.quantized),
                               .budget = job.constraints.tune,
                               .accept_lossy = job.constraints.precision != Precision::automatic,
                               .throughput = job.constraints.goal == Goal::throughput,
@@ -389,6 +405,8 @@ void Deployer::build(Job& job) {
         if (!route.supported || excluded || route.kind != to_string(DeviceKind::cpu) || !route.gflops.contains(Precision::f32)) continue;
         tune.reference_keys.push_back({route.engine, route.device, Precision::f32, std::min(job.thread_budget, route.max_threads), 1, 1});
     }
+    const std::vector<std::string> deciding = undecided_shape_inputs(*model, job.constraints);
+    if (!deciding.empty()) tune.calibration.clear();  // engines trust such values; generated ones could end the process
     runtime::TuneResult tuned;
     if (predict_only) {
         tuned.reference.assign(tune.calibration.size(), {});
@@ -397,11 +415,28 @@ void Deployer::build(Job& job) {
         tuned = runtime::tune(tune, *out.stages);
     }
     out.reference_note = tuned.reference_note;
+    if (!deciding.empty()) {
+        out.reference_note =
+            "not compared: the values of input '" + deciding.front() + "' decide shapes, so none were made up; give some as `calibration`";
+    }
+    const bool compared = std::ranges::any_of(tuned.reference, [](const std::vector<Tensor>& set) { return !set.empty(); });
+    if (!compared && job.located.format == ModelFormat::onnx && registry_->find("onnxruntime") != nullptr) request.trusted_engine = "onnxruntime";
 
     // The choice must be compiled and verified; if that fails the next best is.
     for (;;) {
         out.plan = planning::decide(request, candidates, tuned.outcomes);
         if (!out.plan.feasible) {
+            // Not a constraint but the engines: nothing compiled.
+            if (!tuned.outcomes.empty() && std::ranges::none_of(tuned.outcomes, &planning::Outcome::compiled)) {
+                std::string reasons;
+                std::set<std::string> told;
+                for (const planning::Outcome& outcome : tuned.outcomes) {
+                    if (told.insert(outcome.key.engine).second)
+                        reasons += (reasons.empty() ? "" : "; ") + outcome.key.engine + ": " + outcome.failure;
+                }
+                throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "no engine runs the model '" + job.located.name + "'",
+                            {.expected = {}, .found = reasons, .advice = "convert the model to another format, or replace the operations named"});
+            }
             throw Error(ErrorCode::failed_precondition, ErrorCategory::performance, out.plan.refusal,
                         {.expected = {},
                          .found = {},
@@ -430,6 +465,7 @@ void Deployer::build(Job& job) {
 }
 
 void Deployer::store(const Job& job) {
+    if (!store_->enabled()) return;
     const Deployed& out = job.out;
     const std::shared_ptr<const backend::Model> model = out.stages->model();
     std::ostringstream blob;

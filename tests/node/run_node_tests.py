@@ -34,6 +34,14 @@ def load_cases() -> dict[str, Any]:
     return {case.name: case for case in sorted(load_model_tests(kind="node"), key=lambda case: case.name)}
 
 
+def as_array(value: Any) -> Any:
+    """Data sets hold arrays, or tensors as protobuf where numpy lacks the type."""
+    import onnx
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
 def compare(actual: Any, expected: Any, rtol: float, atol: float) -> str:
     """Empty if equal by the rule of onnx.backend.test, else what differs."""
     import numpy as np
@@ -64,13 +72,13 @@ def run_case(vmm: Any, case: Any) -> tuple[str, str]:
     except ai_vmm.Error as error:
         return "refused", str(error)[:300]
     for inputs, outputs in case.data_sets:
-        feeds = {value.name: given for value, given in zip(case.model.graph.input, inputs, strict=False)}
+        feeds = {value.name: as_array(given) for value, given in zip(case.model.graph.input, inputs, strict=False)}
         try:
             actual = deployment.execute(feeds)
         except (ai_vmm.Error, TypeError) as error:
             return "failed", f"execute: {error}"[:300]
         for value, expected in zip(case.model.graph.output, outputs, strict=False):
-            difference = compare(actual[value.name], expected, case.rtol, case.atol)
+            difference = compare(actual[value.name], as_array(expected), case.rtol, case.atol)
             if difference:
                 return "failed", f"{deployment.describe().engine}: output '{value.name}': {difference}"
     return "passed", deployment.describe().engine
