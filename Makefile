@@ -61,7 +61,7 @@ bench: build    ## the benchmarks whose figures the documents give; writes bench
 	@$(PYTHON) bench/run.py
 
 convert-env:    ## the optional environment that converts PyTorch and Hugging Face models (says its size first)
-	@scripts/convert_env.sh
+	@scripts/convert_env.sh $(CONVERT_ARGS)
 
 install: build  ## into PREFIX (default /usr/local)
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)

@@ -21,7 +21,8 @@ int main(int argc, char** argv) {
         const ai_vmm::TensorMap outputs = model->execute(inputs);
 
         const ai_vmm::DeploymentDescription description = model->describe();
-        std::cout << description.name << " runs on " << description.device << " with " << description.engine << " at " << description.precision << '\n';
+        std::cout << description.name << " runs on " << description.device << " with " << description.engine << " at " << description.precision
+                  << '\n';
         for (const auto& [name, tensor] : outputs) {
             std::cout << name << ": " << ai_vmm::to_string(tensor.type()) << " " << ai_vmm::to_string(tensor.shape()) << '\n';
         }

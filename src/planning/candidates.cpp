@@ -187,7 +187,7 @@ void choose_short_list(const PlanRequest& request, std::vector<Candidate>& candi
     }
     candidates = std::move(leaders);
     std::ranges::move(others, std::back_inserter(candidates));
-    std::ranges::stable_partition(candidates, [](const Candidate& candidate) { return candidate.to_measure; });
+    std::stable_partition(candidates.begin(), candidates.end(), [](const Candidate& candidate) { return candidate.to_measure; });
 }
 
 [[noreturn]] void bad_key(const std::string& id) {

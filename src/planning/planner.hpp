@@ -66,7 +66,7 @@ struct PlanRequest {
     Constraints constraints;             ///< shapes and calibration tensors are not looked at
     int thread_budget = 1;               ///< processor threads this deployment may hold
     int measure_limit = 8;               ///< candidates worth compiling and measuring
-    std::string trusted_engine;         ///< set if outputs could not be compared: this engine's candidates go first
+    std::string trusted_engine;          ///< set if outputs could not be compared: this engine's candidates go first
     std::map<std::string, double> bias;  ///< measured / predicted latency by engine, from the calibration store; 1 where absent
 };
 

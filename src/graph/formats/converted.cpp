@@ -34,7 +34,7 @@ fs::path interpreter(const ReadOptions& options) {
             {.expected = "a Python interpreter at " + python.string(),
              .found = {},
              .advice =
-                 "run `make convert-env` (downloads about 0.4 GB, takes 1.3 GB on disk), or set AI_VMM_CONVERT_PYTHON to an interpreter with the "
+                 "run `make convert-env` (downloads about 0.3 GB, takes 1.3 GB on disk), or set AI_VMM_CONVERT_PYTHON to an interpreter with the "
                  "packages of requirements/convert.txt; or export the model to ONNX, which needs neither"});
     }
     return python;
