@@ -18,6 +18,7 @@
 #include "openvino/core/version.hpp"
 #include "openvino/runtime/core.hpp"
 #include "openvino/runtime/properties.hpp"
+#include "specialised.hpp"
 
 namespace ai_vmm::openvino {
 namespace {
@@ -70,6 +71,7 @@ private:
     const DeviceFacts& checked_device(const CompileConfig& config);
     /// Asks the device about every node. Costs about as much as half a compilation.
     Support query(const std::shared_ptr<const ov::Model>& graph, const CompileConfig& config, const DeviceFacts& facts);
+    std::unique_ptr<Executable> import_one(std::span<const std::byte> blob, const Model& model, const CompileConfig& config);
     static ov::AnyMap engine_options(const CompileConfig& config, const DeviceFacts& facts);
 
     ov::Core core_;
@@ -192,6 +194,32 @@ Support Backend::supports(const Model& model, const CompileConfig& config) {
     }
 }
 
+namespace {
+
+/// Two compiled forms of larger models would take too much memory.
+constexpr std::int64_t kLargestSpecialisedBytes = std::int64_t{256} << 20;
+
+/// A copy of `graph` with its open inputs fixed to `shapes`; null if there is nothing to fix or the graph can't be.
+std::shared_ptr<const ov::Model> fix_shapes(const Model& model, const PortMap& map, const std::shared_ptr<const ov::Model>& graph,
+                                            const std::vector<Shape>& shapes) {
+    if (shapes.size() != model.inputs.size() || map.constant_bytes > kLargestSpecialisedBytes) return nullptr;
+    if (std::ranges::none_of(graph->inputs(), [](const auto& port) { return port.get_partial_shape().is_dynamic(); })) return nullptr;
+    try {
+        const std::shared_ptr<ov::Model> fixed = graph->clone();
+        std::map<std::size_t, ov::PartialShape> wanted;
+        for (std::size_t i = 0; i < shapes.size(); ++i) {
+            if (map.inputs[i] >= 0)
+                wanted[static_cast<std::size_t>(map.inputs[i])] = ov::PartialShape(std::vector<ov::Dimension>(shapes[i].begin(), shapes[i].end()));
+        }
+        fixed->reshape(wanted);
+        return fixed;
+    } catch (const std::exception&) {  // the graph stays open then
+        return nullptr;
+    }
+}
+
+}  // namespace
+
 std::unique_ptr<backend::Executable> Backend::compile(const Model& model, const CompileConfig& config) {
     try {
         const DeviceFacts& facts = checked_device(config);
@@ -206,21 +234,47 @@ std::unique_ptr<backend::Executable> Backend::compile(const Model& model, const 
                 throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, support.reason);
             }
         }
-        ov::CompiledModel compiled = core_.compile_model(graph, config.device, engine_options(config, facts));
-        return std::make_unique<Executable>(std::move(compiled), std::move(map), config);
+        const auto make = [this, config, options = engine_options(config, facts), map](const std::shared_ptr<const ov::Model>& source) {
+            try {
+                return std::make_unique<Executable>(core_.compile_model(source, config.device, options), map, config);
+            } catch (...) {
+                rethrow_as_error(Phase::compile);
+            }
+        };
+        if (const auto fixed = fix_shapes(model, map, graph, config.typical_shapes)) {
+            return std::make_unique<SpecialisedExecutable>(config.typical_shapes, make(fixed), [make, graph] { return make(graph); });
+        }
+        return make(graph);
     } catch (...) {
         rethrow_as_error(Phase::compile);
     }
 }
 
+std::unique_ptr<Executable> Backend::import_one(std::span<const std::byte> blob, const Model& model, const CompileConfig& config) {
+    const DeviceFacts& facts = checked_device(config);
+    PortMap map = read_port_map(blob, model);
+    SpanBuffer buffer(blob);
+    std::istream stream(&buffer);
+    ov::CompiledModel compiled = core_.import_model(stream, config.device, engine_options(config, facts));
+    return std::make_unique<Executable>(std::move(compiled), std::move(map), config);
+}
+
 std::unique_ptr<backend::Executable> Backend::import_blob(std::span<const std::byte> blob, const Model& model, const CompileConfig& config) {
     try {
-        const DeviceFacts& facts = checked_device(config);
-        PortMap map = read_port_map(blob, model);
-        SpanBuffer buffer(blob);
-        std::istream stream(&buffer);
-        ov::CompiledModel compiled = core_.import_model(stream, config.device, engine_options(config, facts));
-        return std::make_unique<Executable>(std::move(compiled), std::move(map), config);
+        const std::optional<SpecialisedBlob> parts = split_specialised(blob);
+        if (!parts) return import_one(blob, model, config);
+        // The general part is imported when a shape needs it; it must outlive the caller's bytes.
+        auto general = std::make_shared<const std::vector<std::byte>>(parts->general.begin(), parts->general.end());
+        auto light = std::make_shared<Model>();
+        light->inputs = model.inputs;
+        light->outputs = model.outputs;
+        return std::make_unique<SpecialisedExecutable>(parts->shapes, import_one(parts->fixed, model, config), [this, general, light, config] {
+            try {
+                return import_one(*general, *light, config);
+            } catch (...) {
+                rethrow_as_error(Phase::import_blob);
+            }
+        });
     } catch (...) {
         rethrow_as_error(Phase::import_blob);
     }

@@ -407,6 +407,11 @@ void Deployer::build(Job& job) {
     }
     const std::vector<std::string> deciding = undecided_shape_inputs(*model, job.constraints);
     if (!deciding.empty()) tune.calibration.clear();  // engines trust such values; generated ones could end the process
+    if (!tune.calibration.empty()) {
+        std::vector<Shape> shapes;
+        for (const Tensor& tensor : tune.calibration.front()) shapes.push_back(tensor.shape());
+        out.stages->set_typical_shapes(std::move(shapes));
+    }
     runtime::TuneResult tuned;
     if (predict_only) {
         tuned.reference.assign(tune.calibration.size(), {});

@@ -42,11 +42,16 @@ backend::CompileConfig ModelStages::config_for(const planning::CandidateKey& key
         throw Error(ErrorCode::unavailable, ErrorCategory::compilation,
                     "the backend '" + key.engine + "' does not reach the device '" + key.device + "'");
     }
-    return {.device = route->second,
-            .precision = key.precision,
-            .threads = key.threads,
-            .streams = key.streams,
-            .throughput = throughput_ || key.streams > 1};
+    backend::CompileConfig config{.device = route->second,
+                                  .precision = key.precision,
+                                  .threads = key.threads,
+                                  .streams = key.streams,
+                                  .throughput = throughput_ || key.streams > 1,
+                                  .typical_shapes = typical_shapes_};
+    for (Shape& shape : config.typical_shapes) {
+        if (!shape.empty()) shape[0] *= key.batch;
+    }
+    return config;
 }
 
 std::shared_ptr<runtime::Stage> ModelStages::make(const planning::CandidateKey& key) {

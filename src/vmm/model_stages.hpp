@@ -32,6 +32,8 @@ public:
     /// @param light  inputs and outputs set, no graph
     [[nodiscard]] std::shared_ptr<runtime::Stage> import_stage(const planning::CandidateKey& key, std::span<const std::byte> blob,
                                                                const backend::Model& light);
+    /// The shapes that most executions will have, per input; backends may specialise for them. To be set before anything is compiled.
+    void set_typical_shapes(std::vector<Shape> shapes) { typical_shapes_ = std::move(shapes); }
     /// Frees the graph; model() reads it again.
     void drop_model();
     [[nodiscard]] backend::Backend& backend_of(const planning::CandidateKey& key) const;
@@ -42,6 +44,7 @@ private:
     const graph::Located located_;
     const std::map<std::pair<std::string, std::string>, std::string> routes_;
     const bool throughput_;
+    std::vector<Shape> typical_shapes_;
     std::mutex mutex_;  // guards `model_`
     std::shared_ptr<const backend::Model> model_;
     bool was_read_ = false;

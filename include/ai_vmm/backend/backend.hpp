@@ -50,6 +50,9 @@ struct CompileConfig {
     int threads = 1;                       ///< processor threads per stream, >= 1
     int streams = 1;                       ///< executions that will run at once, >= 1
     bool throughput = false;               ///< tune for many executions at once rather than for one
+    /// Per Model::inputs, the shapes that most executions will have (empty: unknown). A hint to specialise for: every other shape that the model
+    /// allows must still run.
+    std::vector<Shape> typical_shapes;
 };
 
 /// Whether a model can be compiled, decided without compiling where that is possible.
