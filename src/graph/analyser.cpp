@@ -274,6 +274,29 @@ void analyse_content(const Located& located, ModelProfile& profile) {
 
 }  // namespace
 
+namespace {
+
+/// Shapes for dynamic inputs of a model without a graph to try them on: the caller's, else 1 for the first dimension and, for waveforms and tokens of
+/// rank 2, one frame of streaming speech or a short text.
+void assume_without_graph(const std::vector<std::pair<std::string, Shape>>& input_shapes, ModelProfile& profile) {
+    constexpr std::int64_t kFrameSamples = 512;  // 32 ms at 16 kHz
+    constexpr std::int64_t kTokens = 128;
+    for (const TensorInfo& info : profile.inputs) {
+        if (!info.is_dynamic()) continue;
+        Shape shape = info.shape;
+        const auto given = std::find_if(input_shapes.begin(), input_shapes.end(), [&](const auto& entry) { return entry.first == info.name; });
+        if (given != input_shapes.end()) shape = given->second;
+        for (std::size_t i = 0; i < shape.size(); ++i) {
+            if (shape[i] >= 0) continue;
+            const bool sequence = i > 0 && shape.size() == 2;
+            shape[i] = !sequence ? 1 : profile.category == ModelCategory::speech_rnn ? kFrameSamples : kTokens;
+        }
+        profile.assumed_shapes.emplace_back(info.name, std::move(shape));
+    }
+}
+
+}  // namespace
+
 ModelProfile analyse(const Located& located, const backend::Model& model, const std::vector<std::pair<std::string, Shape>>& input_shapes) {
     ModelProfile profile = start_profile(located);
     profile.inputs = model.inputs;
@@ -285,6 +308,7 @@ ModelProfile analyse(const Located& located, const backend::Model& model, const 
         } else {
             if (!model.graph_refusal.empty()) profile.notes.push_back("OpenVINO's reader refuses the model: " + model.graph_refusal);
             analyse_content(located, profile);
+            assume_without_graph(input_shapes, profile);
         }
     } catch (const std::exception& error) {
         profile.notes.push_back(std::string("the analysis is incomplete: ") + error.what());
