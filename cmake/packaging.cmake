@@ -8,7 +8,9 @@ target_compile_features(ai_vmm_backend_interface INTERFACE cxx_std_20)
 set_target_properties(ai_vmm_backend_interface PROPERTIES EXPORT_NAME backend)
 target_compile_features(ai_vmm_headers INTERFACE cxx_std_20)
 
-set_target_properties(ai_vmm PROPERTIES INSTALL_RPATH "$ORIGIN" INSTALL_RPATH_USE_LINK_PATH ON)
+# CMake leaves folders below the source tree out of INSTALL_RPATH_USE_LINK_PATH, and the wheels are in one: name it.
+set(openvino_libs ${AI_VMM_SITE_PACKAGES}/openvino/libs)
+set_target_properties(ai_vmm PROPERTIES INSTALL_RPATH "$ORIGIN;${openvino_libs}")
 install(TARGETS ai_vmm ai_vmm_headers ai_vmm_backend_interface EXPORT ai_vmm_targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/ai_vmm DESTINATION include FILES_MATCHING PATTERN "*.hpp")
@@ -16,7 +18,7 @@ install(DIRECTORY python/ai_vmm_tools DESTINATION share/ai_vmm FILES_MATCHING PA
 get_property(backends GLOBAL PROPERTY AI_VMM_BACKENDS)
 list(REMOVE_ITEM backends ai_vmm_backend_null)  # for tests, by its path only
 if(backends)
-  set_target_properties(${backends} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+  set_target_properties(${backends} PROPERTIES INSTALL_RPATH "${openvino_libs}")
   install(TARGETS ${backends} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/ai_vmm/backends)
 endif()
 install(EXPORT ai_vmm_targets NAMESPACE ai_vmm:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ai_vmm)
