@@ -439,6 +439,9 @@ void Deployer::build(Job& job) {
                     if (told.insert(outcome.key.engine).second)
                         reasons += (reasons.empty() ? "" : "; ") + outcome.key.engine + ": " + outcome.failure;
                 }
+                for (const planning::Route& route : request.routes) {
+                    if (!route.supported && told.insert(route.engine).second) reasons += "; " + route.engine + ": " + route.reason;
+                }
                 throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "no engine runs the model '" + job.located.name + "'",
                             {.expected = {}, .found = reasons, .advice = "convert the model to another format, or replace the operations named"});
             }
