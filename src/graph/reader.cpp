@@ -7,6 +7,7 @@
 #include "graph/bytes.hpp"
 #include "graph/openvino_import.hpp"
 #include "graph/readers.hpp"
+#include "graph/trial.hpp"
 
 namespace ai_vmm::graph {
 
@@ -34,6 +35,9 @@ backend::Model read_model(const Located& located, const ReadOptions& options) {
         throw Error(ErrorCode::cancelled, ErrorCategory::compilation, "reading " + shown(located.path) + " was cancelled");
     if (options.progress) options.progress("read", 0.0);
     try {
+        const bool risky = located.format == ModelFormat::tensorflow_saved_model || located.format == ModelFormat::tensorflow_frozen ||
+                           located.format == ModelFormat::tflite || located.format == ModelFormat::paddle;
+        if (risky && !options.without_trial) try_reading(located, options.stop);
         switch (located.format) {
             case ModelFormat::onnx: read_onnx(located, model); break;
             case ModelFormat::openvino_ir: read_ir(located, model); break;
