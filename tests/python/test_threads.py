@@ -262,7 +262,8 @@ def test_an_interrupt_ends_a_deploy(build_dir, tmp_path):
     result = run_python(
         build_dir,
         f"""
-        import _thread, threading, time, ai_vmm, models
+        import _thread, signal, threading, time, ai_vmm, models
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
         vmm = ai_vmm.VMM(cache_dir={str(tmp_path)!r}, use_cache=False)
         source = models.matmuls(8, 64).SerializeToString()
         def interrupt():
