@@ -127,12 +127,12 @@ def section_second(paths: list[pathlib.Path]) -> dict[str, Any]:
     for path in paths:
         with tempfile.TemporaryDirectory() as cache:
             runs = []
-            for _ in range(6):
+            for _ in range(4):
                 result = subprocess.run([sys.executable, "-c", DEPLOY, str(path), cache], capture_output=True, text=True, check=False, env=environment)
                 if result.returncode != 0:
                     break
                 runs.append(json.loads(result.stdout.splitlines()[-1]))
-        if len(runs) < 6:
+        if len(runs) < 4:
             rows.append({"model": models.label(path), "error": result.stderr[-200:]})
             continue
         beyond = [run["total_ms"] - dict(run["steps"]).get("import", dict(run["steps"]).get("compile", 0.0)) for run in runs[1:]]
