@@ -116,6 +116,13 @@ void burst(Contender& contender, std::size_t output_count, std::chrono::millisec
     for (int s = 0; s < streams; ++s) slots.push_back(contender.stage->try_take());
     std::atomic<bool> failed{false};
     std::string reason;
+    // The engine measured before may still spin on a processor, and caches hold its data: let both pass.
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    try {
+        std::vector<Tensor> outputs(output_count);
+        slots[0]->request->run(contender.inputs, outputs);
+    } catch (...) {  // the measured runs below will tell
+    }
     const double cpu_start = process_cpu_ms();
     const Clock::time_point start = Clock::now();
     const auto loop = [&](std::size_t s) {
@@ -403,9 +410,10 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
             ++measured;
         }
         constexpr int kRounds = 8;
+        constexpr int kSureRounds = 3;  // few samples on a busy machine mislead: what is close gets these even when the time is up
         for (int round = 0; round < kRounds && measured > 0; ++round) {
             const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-            if (round > 0 && left.count() <= 0) break;
+            if (round >= kSureRounds && left.count() <= 0) break;
             const auto alive = static_cast<std::int64_t>(std::ranges::count_if(contenders, [](const Contender& c) { return c.alive; }));
             if (alive == 0) break;
             const auto span = std::clamp<std::int64_t>(left.count() / (alive * (kRounds - round)), 2, 60);
@@ -422,7 +430,7 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
                 best_ms = std::min(best_ms, contender.median_ms());
                 best_rate = std::max(best_rate, contender.median_rate());
             }
-            const double slack = round == 0 ? 1.5 : 1.15;
+            const double slack = round == 0 ? 2.0 : round < kSureRounds ? 1.4 : 1.15;
             for (Contender& contender : contenders) {
                 if (!contender.alive) continue;
                 contender.alive = request.throughput ? contender.median_rate() * slack >= best_rate : contender.median_ms() <= best_ms * slack;
