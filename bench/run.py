@@ -192,7 +192,10 @@ def main() -> int:
     if "commands" in wanted:
         print("commands")
         result["commands"] = section_commands()
-    pathlib.Path(arguments.output).write_text(json.dumps(result, indent=1) + "\n")
+    text = json.dumps(result, indent=1) + "\n"
+    for base, name in ((str(models.REAL), "real"), (str(ROOT), ".")):  # results name no folder of the machine
+        text = text.replace(base, name)
+    pathlib.Path(arguments.output).write_text(text)
     print(f"written to {arguments.output}")
     return 0
 
