@@ -32,7 +32,7 @@ constexpr std::size_t kMaxCheckBytes = std::size_t{4} << 20;
 
 double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
-/// What an engine costs besides arithmetic, microseconds; measured by bench/engine_overhead.py, corrected by the learned bias.
+/// What an engine costs besides arithmetic, microseconds: starting values, corrected by the bias that is learned from measurements.
 struct EngineCosts {
     double call_us;
     double node_us;
@@ -266,12 +266,8 @@ bool Deployer::restore(Job& job) {
         if (const std::string* packed = artifact->find("check")) check = unpack_tensors(*packed);
         job.step("cache");
         if (blob != nullptr) {
-            try {
-                out.chosen = out.stages->import_stage(out.plan.chosen, bytes_of(*blob), light);
-                out.imported = true;
-            } catch (const Error& error) {
-                base::log_warning("a cached executable can't be imported and is built again: " + error.message());
-            }
+            out.chosen = out.stages->import_stage(out.plan.chosen, bytes_of(*blob), light);  // one that can't be imported is rebuilt below
+            out.imported = true;
         }
         if (!out.chosen) out.chosen = out.stages->make(out.plan.chosen);
         job.step(out.imported ? "import" : "compile");
