@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What programs run on: one GPU, seen through as little as they need. The CUDA driver implements it (driver_device.hpp); tests implement it on the
+/// processor, where the generated kernels are compiled as C and run one thread after the other (tests/cuda/host_device.hpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "device/libraries.hpp"
+#include "device/types.hpp"
+
+namespace ai_vmm::cuda {
+
+using DevicePtr = std::uint64_t;  ///< an address in device memory; 0: none
+
+/// Grid and block of a launch. Dynamic shared memory is not used.
+struct Launch {
+    unsigned grid[3] = {1, 1, 1};
+    unsigned block[3] = {1, 1, 1};
+};
+
+/// A kernel of a loaded module. Lives as long as its Module.
+using Kernel = void*;
+
+/// Compiled kernels. Thread-safe.
+class Module {
+public:
+    virtual ~Module() = default;
+    /// @throws Error(internal) no kernel of that name.
+    [[nodiscard]] virtual Kernel kernel(const std::string& name) = 0;
+};
+
+/// Work recorded once and launched often. Not thread-safe; one launch at a time.
+class RecordedGraph {
+public:
+    virtual ~RecordedGraph() = default;
+};
+
+/// An ordered queue of device work. Not thread-safe. Every call returns before the work is done, but for synchronize().
+/// Each throws Error(internal) with the driver's own name of the failure; a failure that poisons the context (illegal access, lost device, launch
+/// failure) also marks the Device as failed.
+class Stream {
+public:
+    virtual ~Stream() = default;
+    virtual void upload(DevicePtr to, const void* from, std::size_t bytes) = 0;    ///< overlaps with the caller only from pinned memory
+    virtual void download(void* to, DevicePtr from, std::size_t bytes) = 0;        ///< likewise
+    virtual void copy(DevicePtr to, DevicePtr from, std::size_t bytes) = 0;        ///< within the device
+    virtual void fill(DevicePtr to, std::uint8_t value, std::size_t bytes) = 0;
+    /// @param arguments  addresses of the kernel's arguments, in order
+    virtual void launch(Kernel kernel, const Launch& launch, std::span<void* const> arguments) = 0;
+    virtual void synchronize() = 0;
+    /// Everything done so far since the last call of this, in microseconds of device time: for profiles. Synchronizes.
+    [[nodiscard]] virtual double lap_us() = 0;
+
+    /// Records instead of running, until end_recording(). Uploads and downloads can't be recorded.
+    virtual void begin_recording() = 0;
+    /// @returns the work since begin_recording(), ready to be launched.
+    [[nodiscard]] virtual std::unique_ptr<RecordedGraph> end_recording() = 0;
+    virtual void launch(RecordedGraph& graph) = 0;
+    /// The driver's handle (CUstream) for libraries; null where there is none.
+    [[nodiscard]] virtual void* native() noexcept { return nullptr; }
+};
+
+/// What a device can do, as far as programs are chosen by it.
+struct Capabilities {
+    std::string name;
+    int compute_major = 0;  ///< 9 for Hopper
+    int compute_minor = 0;
+    int multiprocessors = 1;
+    int threads_per_block = 1;  ///< the block size that generated kernels are written for: a power of two
+    std::int64_t shared_bytes_per_block = 48 << 10;
+    std::int64_t l2_bytes = 0;
+    bool recording = false;  ///< begin_recording() works
+};
+
+/// One device. Thread-safe.
+class Device {
+public:
+    virtual ~Device() = default;
+    [[nodiscard]] virtual const Capabilities& capabilities() const noexcept = 0;
+
+    /// Device memory, aligned to 256 bytes, not cleared. 0 for 0 bytes.
+    /// @throws Error(resource_exhausted) naming the bytes needed and free; the device stays usable.
+    [[nodiscard]] virtual DevicePtr allocate(std::size_t bytes) = 0;
+    virtual void release(DevicePtr pointer) noexcept = 0;
+    /// Host memory that transfers overlap with. @throws Error(resource_exhausted).
+    [[nodiscard]] virtual void* allocate_pinned(std::size_t bytes) = 0;
+    virtual void release_pinned(void* pointer) noexcept = 0;
+
+    /// Compiles `source` (the C subset that codegen/ writes; the device puts its own prelude before it) and loads it. Compiled code is kept by
+    /// (source, architecture, library version) for the process.
+    /// @throws Error(internal) with the compiler's messages.
+    [[nodiscard]] virtual std::shared_ptr<Module> load(const std::string& source) = 0;
+    [[nodiscard]] virtual std::unique_ptr<Stream> create_stream() = 0;
+
+    /// Vendor libraries' operations. nullptr: this device has no library for it, or none of its engines takes the case; programs then use generated
+    /// kernels. Choosing an engine may time candidates on the device. @throws Error(internal, resource_exhausted).
+    [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const MatmulSpec&) { return nullptr; }
+    [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const ConvolutionSpec&) { return nullptr; }
+    [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const AttentionSpec&) { return nullptr; }
+    [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const RecurrentSpec&) { return nullptr; }
+
+    /// Why the device can't be used any more; empty while it can.
+    [[nodiscard]] virtual std::string failure() const { return {}; }
+    [[nodiscard]] virtual std::int64_t free_bytes() const = 0;
+};
+
+/// Device memory with an owner. Not thread-safe.
+class Buffer {
+public:
+    Buffer() = default;
+    Buffer(std::shared_ptr<Device> device, std::size_t bytes) : device_(std::move(device)), pointer_(device_->allocate(bytes)), bytes_(bytes) {}
+    ~Buffer() { reset(); }
+    Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+    Buffer& operator=(Buffer&& other) noexcept {
+        if (this != &other) {
+            reset();
+            device_ = std::move(other.device_);
+            pointer_ = std::exchange(other.pointer_, 0);
+            bytes_ = std::exchange(other.bytes_, 0);
+        }
+        return *this;
+    }
+    [[nodiscard]] DevicePtr get() const noexcept { return pointer_; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+private:
+    void reset() noexcept {
+        if (pointer_ != 0) device_->release(pointer_);
+        pointer_ = 0;
+    }
+    std::shared_ptr<Device> device_;
+    DevicePtr pointer_ = 0;
+    std::size_t bytes_ = 0;
+};
+
+}  // namespace ai_vmm::cuda

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Operations that vendor libraries do best, as plain values. Strides are in elements.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "device/types.hpp"
+
+namespace ai_vmm::cuda {
+
+class Stream;
+
+/// What a library applies to a result before it is stored.
+enum class Activation : std::uint8_t { none, relu, gelu_tanh, gelu_erf, sigmoid, tanh, silu, relu6, hard_swish };
+
+/// D[b] = activation(alpha * op(A[b]) @ op(B[b]) + bias + residual[b]), row-major. op(A) is m x k, op(B) k x n, D m x n; op transposes the stored matrix.
+/// Buffers, in order: A, B, D, then bias (n values, added to each row) and residual (as D) where present.
+struct MatmulSpec {
+    std::int64_t m = 0, n = 0, k = 0, batch = 1;
+    bool transpose_a = false, transpose_b = false;
+    std::int64_t row_stride_a = 0, row_stride_b = 0, row_stride_d = 0;        ///< of the stored matrices
+    std::int64_t batch_stride_a = 0, batch_stride_b = 0, batch_stride_d = 0;  ///< 0: the same matrix for every batch
+    Type type = Type::f32;                                                    ///< of A, B and residual
+    Type result = Type::f32;
+    Type bias_type = Type::f32;
+    bool bias = false, residual = false;
+    bool tf32 = false;  ///< allowed for f32; otherwise products are true f32
+    float alpha = 1;
+    Activation activation = Activation::none;
+    bool operator==(const MatmulSpec&) const = default;
+};
+
+/// Y = activation(conv(X, W) + bias + residual), cross-correlation with 1 to 3 spatial dimensions. Every tensor is channels-last in memory: X is (N, spatial.., C),
+/// W (K, spatial.., C / groups), Y and residual (N, spatial.., K). Buffers, in order: X, W, Y, then bias (K values) and residual where present.
+struct ConvolutionSpec {
+    std::int64_t batch = 1, channels_in = 0, channels_out = 0, groups = 1;
+    Dims in, kernel, out;  ///< spatial sizes
+    Dims stride, dilation, pad_begin, pad_end;
+    Type type = Type::f32;  ///< of every tensor but the bias
+    Type bias_type = Type::f32;
+    bool bias = false, residual = false;
+    bool tf32 = false;
+    bool transposed = false;  ///< the gradient with respect to the input: X and Y change places, W stays (C_in, spatial.., C_out / groups)
+    Activation activation = Activation::none;
+    bool operator==(const ConvolutionSpec&) const = default;
+};
+
+/// O = softmax(scale * Q @ K^T + mask) @ V per head; K and V heads serve heads / kv_heads query heads each.
+/// Buffers, in order: Q, K, V, O, then the mask where present.
+struct AttentionSpec {
+    std::int64_t batch = 1, heads = 1, kv_heads = 1, queries = 0, keys = 0, head_size = 0, value_size = 0;
+    Dims q_strides, k_strides, v_strides, o_strides;  ///< (batch, head, position, feature)
+    Type type = Type::f16;                            ///< of Q, K, V, O and mask
+    float scale = 1;
+    bool causal = false;
+    bool mask = false;
+    Dims mask_dims, mask_strides;  ///< (batch, head, query, key), 1 where broadcast
+    bool operator==(const AttentionSpec&) const = default;
+};
+
+/// One or two directions of an LSTM, GRU or tanh/ReLU recurrence over a whole sequence. Every sequence has the full length.
+/// Buffers, in order: X (steps, batch, input), H0 (directions, batch, hidden), C0 (LSTM alone), weights packed as `weight_layout` says by the library call,
+/// Y (steps, batch, directions * hidden), HN (as H0), CN (LSTM alone).
+struct RecurrentSpec {
+    enum class Cell : std::uint8_t { lstm, gru_reset_after, relu, tanh };
+    Cell cell = Cell::lstm;
+    std::int64_t steps = 0, batch = 0, input = 0, hidden = 0;
+    int directions = 1;
+    Type type = Type::f32;
+    bool tf32 = false;
+    bool operator==(const RecurrentSpec&) const = default;
+};
+
+/// An operation prepared for one specification: descriptors made, engine chosen. run() from one thread at a time.
+class LibraryCall {
+public:
+    virtual ~LibraryCall() = default;
+    [[nodiscard]] virtual std::size_t workspace_bytes() const = 0;
+    /// Enqueues. @param buffers  device addresses in the specification's order. @throws Error(internal).
+    virtual void run(Stream& stream, std::span<const std::uint64_t> buffers, std::uint64_t workspace) = 0;
+    /// For reports: library, engine, tile, as far as known.
+    [[nodiscard]] virtual std::string describe() const = 0;
+};
+
+}  // namespace ai_vmm::cuda
