@@ -48,9 +48,9 @@ public:
 class Stream {
 public:
     virtual ~Stream() = default;
-    virtual void upload(DevicePtr to, const void* from, std::size_t bytes) = 0;    ///< overlaps with the caller only from pinned memory
-    virtual void download(void* to, DevicePtr from, std::size_t bytes) = 0;        ///< likewise
-    virtual void copy(DevicePtr to, DevicePtr from, std::size_t bytes) = 0;        ///< within the device
+    virtual void upload(DevicePtr to, const void* from, std::size_t bytes) = 0;  ///< overlaps with the caller only from pinned memory
+    virtual void download(void* to, DevicePtr from, std::size_t bytes) = 0;      ///< likewise
+    virtual void copy(DevicePtr to, DevicePtr from, std::size_t bytes) = 0;      ///< within the device
     virtual void fill(DevicePtr to, std::uint8_t value, std::size_t bytes) = 0;
     /// @param arguments  addresses of the kernel's arguments, in order
     virtual void launch(Kernel kernel, const Launch& launch, std::span<void* const> arguments) = 0;
@@ -63,7 +63,7 @@ public:
     /// @returns the work since begin_recording(), ready to be launched.
     [[nodiscard]] virtual std::unique_ptr<RecordedGraph> end_recording() = 0;
     virtual void launch(RecordedGraph& graph) = 0;
-    /// The driver's handle (CUstream) for libraries; null where there is none.
+    /// The driver's handle (CUstream) for libraries; null where there is none. Makes the device's context current on the calling thread.
     [[nodiscard]] virtual void* native() noexcept { return nullptr; }
 };
 
@@ -104,7 +104,7 @@ public:
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const MatmulSpec&) { return nullptr; }
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const ConvolutionSpec&) { return nullptr; }
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const AttentionSpec&) { return nullptr; }
-    [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const RecurrentSpec&) { return nullptr; }
+    [[nodiscard]] virtual std::unique_ptr<RecurrentCall> make(const RecurrentSpec&) { return nullptr; }
 
     /// Why the device can't be used any more; empty while it can.
     [[nodiscard]] virtual std::string failure() const { return {}; }

@@ -17,15 +17,16 @@ class Stream;
 /// What a library applies to a result before it is stored.
 enum class Activation : std::uint8_t { none, relu, gelu_tanh, gelu_erf, sigmoid, tanh, silu, relu6, hard_swish };
 
-/// D[b] = activation(alpha * op(A[b]) @ op(B[b]) + bias + residual[b]), row-major. op(A) is m x k, op(B) k x n, D m x n; op transposes the stored matrix.
-/// Buffers, in order: A, B, D, then bias (n values, added to each row) and residual (as D) where present.
+/// D[b] = activation(alpha * op(A[b]) @ op(B[b]) + bias + residual[b]), row-major. op(A) is m x k, op(B) k x n, D m x n; op transposes the stored
+/// matrix. Buffers, in order: A, B, D, then bias (n values, added to each row) and residual (as D, which it may be) where present; each aligned to 16
+/// bytes.
 struct MatmulSpec {
     std::int64_t m = 0, n = 0, k = 0, batch = 1;
     bool transpose_a = false, transpose_b = false;
     std::int64_t row_stride_a = 0, row_stride_b = 0, row_stride_d = 0;        ///< of the stored matrices
     std::int64_t batch_stride_a = 0, batch_stride_b = 0, batch_stride_d = 0;  ///< 0: the same matrix for every batch
-    Type type = Type::f32;                                                    ///< of A, B and residual
-    Type result = Type::f32;
+    Type type = Type::f32;                                                    ///< of A and B
+    Type result = Type::f32;                                                  ///< of D and residual
     Type bias_type = Type::f32;
     bool bias = false, residual = false;
     bool tf32 = false;  ///< allowed for f32; otherwise products are true f32
@@ -34,8 +35,9 @@ struct MatmulSpec {
     bool operator==(const MatmulSpec&) const = default;
 };
 
-/// Y = activation(conv(X, W) + bias + residual), cross-correlation with 1 to 3 spatial dimensions. Every tensor is channels-last in memory: X is (N, spatial.., C),
-/// W (K, spatial.., C / groups), Y and residual (N, spatial.., K). Buffers, in order: X, W, Y, then bias (K values) and residual where present.
+/// Y = activation(conv(X, W) + bias + residual), cross-correlation with 1 to 3 spatial dimensions. Every tensor is channels-last in memory: X is (N,
+/// spatial.., C), W (K, spatial.., C / groups), Y and residual (N, spatial.., K). Buffers, in order: X, W, Y, then bias (K values) and residual where
+/// present.
 struct ConvolutionSpec {
     std::int64_t batch = 1, channels_in = 0, channels_out = 0, groups = 1;
     Dims in, kernel, out;  ///< spatial sizes
@@ -56,15 +58,15 @@ struct AttentionSpec {
     Dims q_strides, k_strides, v_strides, o_strides;  ///< (batch, head, position, feature)
     Type type = Type::f16;                            ///< of Q, K, V, O and mask
     float scale = 1;
-    bool causal = false;
+    bool causal = false;  ///< query i sees keys 0 to i
     bool mask = false;
     Dims mask_dims, mask_strides;  ///< (batch, head, query, key), 1 where broadcast
     bool operator==(const AttentionSpec&) const = default;
 };
 
 /// One or two directions of an LSTM, GRU or tanh/ReLU recurrence over a whole sequence. Every sequence has the full length.
-/// Buffers, in order: X (steps, batch, input), H0 (directions, batch, hidden), C0 (LSTM alone), weights packed as `weight_layout` says by the library call,
-/// Y (steps, batch, directions * hidden), HN (as H0), CN (LSTM alone).
+/// Buffers, in order: X (steps, batch, input), H0 (directions, batch, hidden), C0 (LSTM alone), weights as RecurrentCall::pack_weights() returned
+/// them, Y (steps, batch, directions * hidden), HN (as H0), CN (LSTM alone).
 struct RecurrentSpec {
     enum class Cell : std::uint8_t { lstm, gru_reset_after, relu, tanh };
     Cell cell = Cell::lstm;
@@ -75,7 +77,8 @@ struct RecurrentSpec {
     bool operator==(const RecurrentSpec&) const = default;
 };
 
-/// An operation prepared for one specification: descriptors made, engine chosen. run() from one thread at a time.
+/// An operation prepared for one specification: descriptors made, engine chosen. run() from one thread at a time. Outlives every RecordedGraph that
+/// it was recorded into: its kernels may be unloaded with it.
 class LibraryCall {
 public:
     virtual ~LibraryCall() = default;
@@ -84,6 +87,22 @@ public:
     virtual void run(Stream& stream, std::span<const std::uint64_t> buffers, std::uint64_t workspace) = 0;
     /// For reports: library, engine, tile, as far as known.
     [[nodiscard]] virtual std::string describe() const = 0;
+    /// What was chosen, as bytes that spare another process the search (libraries/vendor_libraries.hpp); empty: nothing to keep.
+    [[nodiscard]] virtual std::string choice() const { return {}; }
+};
+
+/// A recurrence, whose weights have a layout of the library's own.
+class RecurrentCall : public LibraryCall {
+public:
+    [[nodiscard]] virtual std::size_t weight_bytes() const = 0;
+    /// Weights in the library's layout, `weight_bytes()` of them. Runs on the host.
+    /// @param w  (directions, gates * hidden, input) of the specification's type, row-major; gates in OpenVINO's order: f, i, c, o (LSTM), z, r, h
+    /// (GRU)
+    /// @param r  (directions, gates * hidden, hidden)
+    /// @param b  (directions, gates * hidden), the sum of both biases; GRU: (directions, 4 * hidden), the fourth being the recurrent bias of h
+    /// @throws Error(invalid_argument) a size differs.
+    [[nodiscard]] virtual std::vector<std::byte> pack_weights(std::span<const std::byte> w, std::span<const std::byte> r,
+                                                              std::span<const std::byte> b) const = 0;
 };
 
 }  // namespace ai_vmm::cuda
