@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Kernel sources from device graphs. A value either has a place in memory or is computed inside the kernel that reads it; the source is the C subset
+/// that both preludes (driver/prelude.hpp, tests/cuda/host_prelude.hpp) understand.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "device/device.hpp"
+#include "graph/graph.hpp"
+
+namespace ai_vmm::cuda {
+
+/// Where a value's elements are: element (i0, i1, …) at offset + sum of i * stride, in elements, of the memory of value `root`.
+struct Place {
+    ValueId root = -1;
+    Dims strides;
+    std::int64_t offset = 0;
+};
+
+/// Per value; none: computed where it is read.
+using Places = std::vector<std::optional<Place>>;
+
+/// A kernel's text with `@` for its name, so that equal kernels have equal text, and how to launch it.
+struct KernelSource {
+    std::string text;
+    Launch launch;
+    std::vector<ValueId> arguments;  ///< one pointer each, to the value's first element (root + offset)
+};
+
+/// What sources depend on besides the graph.
+struct CodegenTarget {
+    int threads_per_block = 1;
+    int multiprocessors = 1;
+};
+
+/// The kernel that computes a placed output of a Compute node.
+[[nodiscard]] KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target);
+/// The kernel of a Rowwise node, whose output is placed.
+[[nodiscard]] KernelSource rowwise_kernel(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target);
+/// One kernel per phase of a Custom node, whose outputs are placed.
+[[nodiscard]] std::vector<KernelSource> custom_kernels(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target);
+
+/// The forms that generated kernels run where no library does: a Compute body over the node's inputs.
+[[nodiscard]] Compute generic_matmul(const Graph& graph, const Node& node);
+[[nodiscard]] Compute generic_convolution(const Graph& graph, const Node& node);
+/// C expression of `activation` applied to the variable `x` (f32 or f64).
+[[nodiscard]] std::string activation_expression(Activation activation, Type type);
+
+}  // namespace ai_vmm::cuda

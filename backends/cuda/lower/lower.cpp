@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lower/lower.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "ai_vmm/error.hpp"
+#include "lower/context.hpp"
+#include "openvino/core/graph_util.hpp"
+#include "openvino/op/constant.hpp"
+#include "openvino/op/parameter.hpp"
+#include "openvino/op/result.hpp"
+#include "openvino/pass/constant_folding.hpp"
+#include "openvino/pass/manager.hpp"
+
+namespace ai_vmm::cuda {
+
+std::optional<Type> from_openvino(const ov::element::Type& type) {
+    switch (static_cast<ov::element::Type_t>(type)) {
+        case ov::element::Type_t::boolean: return Type::boolean;
+        case ov::element::Type_t::f64: return Type::f64;
+        case ov::element::Type_t::f32: return Type::f32;
+        case ov::element::Type_t::f16: return Type::f16;
+        case ov::element::Type_t::bf16: return Type::bf16;
+        case ov::element::Type_t::f8e4m3: return Type::f8e4m3;
+        case ov::element::Type_t::f8e5m2: return Type::f8e5m2;
+        case ov::element::Type_t::i64: return Type::i64;
+        case ov::element::Type_t::i32: return Type::i32;
+        case ov::element::Type_t::i16: return Type::i16;
+        case ov::element::Type_t::i8: return Type::i8;
+        case ov::element::Type_t::i4: return Type::i4;
+        case ov::element::Type_t::u64: return Type::u64;
+        case ov::element::Type_t::u32: return Type::u32;
+        case ov::element::Type_t::u16: return Type::u16;
+        case ov::element::Type_t::u8: return Type::u8;
+        case ov::element::Type_t::u4: return Type::u4;
+        default: return std::nullopt;
+    }
+}
+
+Dims from_openvino(const ov::Shape& shape) { return {shape.begin(), shape.end()}; }
+
+std::optional<std::vector<std::int64_t>> Context::integers(int k) const {
+    const auto* constant = ov::as_type<const ov::op::v0::Constant>(node_.get_input_node_ptr(static_cast<std::size_t>(k)));
+    if (constant == nullptr) return std::nullopt;
+    return constant->cast_vector<std::int64_t>();
+}
+
+std::optional<std::vector<double>> Context::numbers(int k) const {
+    const auto* constant = ov::as_type<const ov::op::v0::Constant>(node_.get_input_node_ptr(static_cast<std::size_t>(k)));
+    if (constant == nullptr) return std::nullopt;
+    return constant->cast_vector<double>();
+}
+
+std::vector<std::int64_t> Context::need_integers(int k) const {
+    if (auto values = integers(k)) return *values;
+    unsupported(fmt::format("input {} must be known when compiling", k));
+}
+
+std::vector<double> Context::need_numbers(int k) const {
+    if (auto values = numbers(k)) return *values;
+    unsupported(fmt::format("input {} must be known when compiling", k));
+}
+
+Type Context::out_type(int k) const {
+    const auto type = from_openvino(node_.get_output_element_type(static_cast<std::size_t>(k)));
+    if (!type) unsupported("result of element type " + node_.get_output_element_type(static_cast<std::size_t>(k)).get_type_name());
+    return *type;
+}
+
+Dims Context::out_dims(int k) const {
+    const auto& shape = node_.get_output_partial_shape(static_cast<std::size_t>(k));
+    if (shape.is_dynamic()) unsupported(fmt::format("the shape of result {} depends on values", k));
+    return from_openvino(shape.to_shape());
+}
+
+void Context::set(int output, ValueId value) {
+    if (results_.size() <= static_cast<std::size_t>(output)) results_.resize(static_cast<std::size_t>(output) + 1, -1);
+    results_[static_cast<std::size_t>(output)] = value;
+}
+
+void Context::unsupported(const std::string& why) const {
+    throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                fmt::format("{} \"{}\": {}", node_.get_type_name(), node_.get_friendly_name(), why));
+}
+
+const Table& table() {
+    static const Table all = [] {
+        Table made;
+        add_elementwise(made);
+        add_movement(made);
+        add_indexing(made);
+        add_reductions(made);
+        add_matrix(made);
+        add_neural(made);
+        add_recurrent(made);
+        add_detection(made);
+        add_signal(made);
+        return made;
+    }();
+    return all;
+}
+
+std::vector<ValueId> lower_body(Builder& builder, const ov::Model& model, const std::vector<ValueId>& arguments) {
+    std::map<std::pair<const ov::Node*, std::size_t>, ValueId> values;
+    const auto& parameters = model.get_parameters();
+    for (std::size_t p = 0; p < parameters.size(); ++p) values[{parameters[p].get(), 0}] = arguments[p];
+    for (const auto& node : model.get_ordered_ops()) {
+        if (ov::is_type<ov::op::v0::Parameter>(node.get()) || ov::is_type<ov::op::v0::Result>(node.get())) continue;
+        builder.set_name(node->get_friendly_name());
+        if (const auto constant = ov::as_type_ptr<ov::op::v0::Constant>(node)) {
+            const auto type = from_openvino(constant->get_element_type());
+            // Left to the operation that reads it: strings and shapes are often folded into attributes.
+            if (!type) continue;
+            values[{node.get(), 0}] =
+                builder.constant(*type, from_openvino(constant->get_shape()),
+                                 {constant, static_cast<const std::byte*>(constant->get_data_ptr()), constant->get_byte_size()});
+            continue;
+        }
+        const auto found = table().find(node->get_type_name());
+        if (found == table().end()) {
+            throw Error(
+                ErrorCode::unimplemented, ErrorCategory::compilation,
+                fmt::format("{} \"{}\": the cuda backend has no lowering for this operation", node->get_type_name(), node->get_friendly_name()));
+        }
+        std::vector<ValueId> inputs;
+        for (const auto& input : node->input_values()) {
+            const auto value = values.find({input.get_node(), input.get_index()});
+            if (value == values.end()) {
+                throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                            fmt::format("{} \"{}\": input of element type {}", node->get_type_name(), node->get_friendly_name(),
+                                        input.get_element_type().get_type_name()));
+            }
+            inputs.push_back(value->second);
+        }
+        Context context(builder, *node, std::move(inputs));
+        found->second(context);
+        for (std::size_t k = 0; k < context.results().size(); ++k) {
+            const ValueId value = context.results()[k];
+            if (value < 0) continue;
+            // A lowering that forgets a conversion or miscounts a dimension is caught here, not in a kernel.
+            if (builder.type(value) != context.out_type(static_cast<int>(k)) || builder.dims(value) != context.out_dims(static_cast<int>(k))) {
+                throw Error(
+                    ErrorCode::internal, ErrorCategory::compilation,
+                    fmt::format("{} \"{}\": result {} was lowered to another type or shape", node->get_type_name(), node->get_friendly_name(), k));
+            }
+            values[{node.get(), k}] = value;
+        }
+    }
+    std::vector<ValueId> results;
+    for (const auto& result : model.get_results()) {
+        const auto input = result->input_value(0);
+        const auto value = values.find({input.get_node(), input.get_index()});
+        if (value == values.end()) {
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                        fmt::format("output \"{}\" of element type {}", result->get_friendly_name(), input.get_element_type().get_type_name()));
+        }
+        results.push_back(value->second);
+    }
+    return results;
+}
+
+Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& options) {
+    Graph graph;
+    Builder builder(graph);
+    std::vector<ValueId> arguments;
+    for (const auto& parameter : model->get_parameters()) {
+        const auto type = from_openvino(parameter->get_element_type());
+        if (!type || parameter->get_partial_shape().is_dynamic()) {
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                        fmt::format("input \"{}\" of type {} and shape {}", parameter->get_friendly_name(),
+                                    parameter->get_element_type().get_type_name(), parameter->get_partial_shape().to_string()));
+        }
+        arguments.push_back(builder.input(*type, from_openvino(parameter->get_shape()), parameter->get_friendly_name()));
+    }
+    const std::vector<ValueId> results = lower_body(builder, *model, arguments);
+    for (std::size_t k = 0; k < results.size(); ++k) builder.output(results[k], model->get_results()[k]->get_friendly_name());
+    (void)options;
+    return graph;
+}
+
+std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector<Dims>& shapes) {
+    const std::shared_ptr<ov::Model> copy = model.clone();
+    const auto& parameters = copy->get_parameters();
+    try {
+        for (std::size_t p = 0; p < parameters.size(); ++p) {
+            ov::PartialShape shape;
+            if (p < shapes.size()) shape = ov::PartialShape(std::vector<ov::Dimension>(shapes[p].begin(), shapes[p].end()));
+            if (p < shapes.size()) parameters[p]->set_partial_shape(shape);
+        }
+        copy->validate_nodes_and_infer_types();
+        ov::pass::Manager manager;
+        manager.register_pass<ov::pass::ConstantFolding>();
+        manager.run_passes(copy);
+        copy->validate_nodes_and_infer_types();
+    } catch (const ov::Exception& error) {
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::input, std::string("the model does not take these shapes: ") + error.what());
+    }
+    return copy;
+}
+
+std::vector<std::string> missing_operations(const ov::Model& model) {
+    std::vector<std::string> missing;
+    for (const auto& node : model.get_ordered_ops()) {
+        if (ov::is_type<ov::op::v0::Parameter>(node.get()) || ov::is_type<ov::op::v0::Result>(node.get()) ||
+            ov::is_type<ov::op::v0::Constant>(node.get()))
+            continue;
+        if (table().find(node->get_type_name()) == table().end())
+            missing.push_back(fmt::format("{} {}", node->get_type_name(), node->get_friendly_name()));
+    }
+    return missing;
+}
+
+}  // namespace ai_vmm::cuda

@@ -1,0 +1,630 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "program/schedule.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cassert>
+#include <numeric>
+
+#include "ai_vmm/error.hpp"
+
+namespace ai_vmm::cuda {
+namespace {
+
+/// Inlined bodies beyond this many instructions are stored instead: registers and compile time.
+constexpr int kMostInlinedCost = 24;
+/// Different values in memory that one kernel reads at most.
+constexpr int kMostLeaves = 8;
+
+bool is_library(const Node& node) {
+    return std::holds_alternative<Matmul>(node.what) || std::holds_alternative<Convolution>(node.what) ||
+           std::holds_alternative<Attention>(node.what);
+}
+
+/// Strides of `to` over memory that holds `from` with `strides`, if no copy is needed.
+std::optional<Dims> reshaped_strides(const Dims& from, const Dims& strides, const Dims& to) {
+    Dims result(to.size(), 0);
+    if (elements(to) == 0) return row_major_strides(to);
+    std::size_t i = 0, j = 0;
+    while (i < from.size() || j < to.size()) {
+        // The smallest groups with equal products.
+        std::int64_t have = i < from.size() ? from[i] : 1, want = j < to.size() ? to[j] : 1;
+        std::size_t i_end = std::min(i + 1, from.size()), j_end = std::min(j + 1, to.size());
+        while (have != want) {
+            if (have < want) {
+                if (i_end >= from.size()) return std::nullopt;
+                have *= from[i_end++];
+            } else {
+                if (j_end >= to.size()) return std::nullopt;
+                want *= to[j_end++];
+            }
+        }
+        // Trailing ones belong to nobody.
+        std::int64_t expected = -1, innermost = 0;
+        for (std::size_t d = i_end; d-- > i;) {
+            if (from[d] == 1) continue;
+            if (expected < 0) {
+                innermost = strides[d];
+            } else if (strides[d] != expected) {
+                return std::nullopt;
+            }
+            expected = strides[d] * from[d];
+        }
+        std::int64_t stride = innermost;
+        for (std::size_t d = j_end; d-- > j;) {
+            result[d] = stride;
+            stride *= to[d];
+        }
+        i = i_end;
+        j = j_end;
+    }
+    return result;
+}
+
+Dims strides_in_order(const Dims& dims, const std::vector<int>& order) {
+    Dims strides(dims.size(), 1);
+    std::int64_t next = 1;
+    for (std::size_t k = order.size(); k-- > 0;) {
+        strides[static_cast<std::size_t>(order[k])] = next;
+        next *= std::max<std::int64_t>(dims[static_cast<std::size_t>(order[k])], 1);
+    }
+    return strides;
+}
+
+std::vector<int> channels_last_order(std::size_t rank) {
+    std::vector<int> order{0};
+    for (std::size_t d = 2; d < rank; ++d) order.push_back(static_cast<int>(d));
+    order.push_back(1);
+    return order;
+}
+
+bool same_layout(const Dims& dims, const Dims& a, const Dims& b) {
+    for (std::size_t d = 0; d < dims.size(); ++d) {
+        if (dims[d] != 1 && a[d] != b[d]) return false;
+    }
+    return true;
+}
+
+class Scheduler {
+public:
+    Scheduler(Graph graph, Device& device) : device_(device) {
+        out_.graph = std::move(graph);
+        const Capabilities& capabilities = device.capabilities();
+        target_ = {capabilities.threads_per_block, capabilities.multiprocessors};
+    }
+
+    Schedule run() {
+        give_outputs_memory_of_their_own();
+        remove_dead_nodes();
+        find_consumers();
+        out_.places.resize(graph().values.size());
+        for (ValueId id : graph().inputs) place_row_major(id);
+        for (std::size_t id = 0; id < graph().values.size(); ++id) {
+            if (graph().values[id].source == Source::constant) place_row_major(static_cast<ValueId>(id));
+        }
+        const std::size_t original = graph().nodes.size();
+        for (std::size_t n = 0; n < original; ++n) {
+            if (live_[n]) visit(static_cast<int>(n));
+        }
+        plan();
+        return std::move(out_);
+    }
+
+private:
+    Graph& graph() { return out_.graph; }
+    const Value& value(ValueId id) const { return out_.graph.value(id); }
+    std::optional<Place>& place(ValueId id) {
+        if (out_.places.size() <= static_cast<std::size_t>(id)) out_.places.resize(graph().values.size());
+        return out_.places[static_cast<std::size_t>(id)];
+    }
+
+    void place_row_major(ValueId id) { place(id) = Place{id, row_major_strides(value(id).dims), 0}; }
+
+    /// Every output is written by a node, row-major, and to one place.
+    void give_outputs_memory_of_their_own() {
+        std::set<ValueId> taken;
+        Builder builder(graph());
+        for (ValueId& id : graph().outputs) {
+            const Node* node = graph().producer(id);
+            const auto* compute = node != nullptr ? std::get_if<Compute>(&node->what) : nullptr;
+            const bool view = compute != nullptr && compute->view.kind != View::Kind::none;
+            const bool convolution = node != nullptr && std::holds_alternative<Convolution>(node->what);
+            const bool attention = node != nullptr && std::holds_alternative<Attention>(node->what);
+            if (node == nullptr || view || convolution || attention || !taken.insert(id).second) id = copy_of(builder, id);
+            taken.insert(id);
+        }
+        outputs_ = std::set<ValueId>(graph().outputs.begin(), graph().outputs.end());
+    }
+
+    ValueId copy_of(Builder& builder, ValueId id) {
+        std::vector<std::string> indices;
+        for (std::size_t d = 0; d < value(id).dims.size(); ++d) indices.push_back(fmt::format("i{}", d));
+        return builder.compute(value(id).type, value(id).dims, {id}, {"Copy", fmt::format("return in0({});", fmt::join(indices, ", ")), 0, {}, {}});
+    }
+
+    void remove_dead_nodes() {
+        live_.assign(graph().nodes.size(), false);
+        std::vector<bool> needed(graph().values.size(), false);
+        for (ValueId id : graph().outputs) needed[static_cast<std::size_t>(id)] = true;
+        for (std::size_t n = graph().nodes.size(); n-- > 0;) {
+            const Node& node = graph().nodes[n];
+            live_[n] = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) { return needed[static_cast<std::size_t>(id)]; });
+            if (!live_[n]) continue;
+            for (ValueId id : node.inputs) needed[static_cast<std::size_t>(id)] = true;
+        }
+    }
+
+    void find_consumers() {
+        const std::size_t count = graph().values.size();
+        consumers_.assign(count, {});
+        prepared_.assign(count, false);
+        needs_memory_.assign(count, false);
+        for (std::size_t id = 0; id < count; ++id) prepared_[id] = graph().values[id].source == Source::constant;
+        for (std::size_t n = 0; n < graph().nodes.size(); ++n) {
+            if (!live_[n]) continue;
+            const Node& node = graph().nodes[n];
+            for (std::size_t k = 0; k < node.inputs.size(); ++k)
+                consumers_[static_cast<std::size_t>(node.inputs[k])].emplace_back(static_cast<int>(n), static_cast<int>(k));
+            const bool constant =
+                !std::holds_alternative<HostCall>(node.what) &&
+                std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return prepared_[static_cast<std::size_t>(id)]; });
+            for (ValueId id : node.outputs) prepared_[static_cast<std::size_t>(id)] = constant;
+        }
+        for (std::size_t n = graph().nodes.size(); n-- > 0;) {
+            if (!live_[n]) continue;
+            const Node& node = graph().nodes[n];
+            const auto* compute = std::get_if<Compute>(&node.what);
+            const bool view = compute != nullptr && compute->view.kind != View::Kind::none;
+            const bool reads_memory = is_library(node) || std::holds_alternative<HostCall>(node.what);
+            for (ValueId id : node.inputs) {
+                if (reads_memory || (view && needs_memory_[static_cast<std::size_t>(node.outputs.front())]))
+                    needs_memory_[static_cast<std::size_t>(id)] = true;
+            }
+        }
+    }
+
+    void visit(int n) {
+        // Copies: nodes are appended while a reference would be held.
+        const Node node = graph().nodes[static_cast<std::size_t>(n)];
+        if (const auto* compute = std::get_if<Compute>(&node.what)) {
+            visit_compute(n, node, *compute);
+        } else if (std::holds_alternative<Rowwise>(node.what)) {
+            place(node.outputs.front()) = Place{node.outputs.front(), strides_in_order(value(node.outputs.front()).dims, wanted_order(node)), 0};
+            emit(rowwise_kernel(graph(), out_.places, graph().nodes[static_cast<std::size_t>(n)], target_), node);
+        } else if (const auto* custom = std::get_if<Custom>(&node.what)) {
+            (void)custom;
+            for (ValueId id : node.outputs) place_row_major(id);
+            for (KernelSource& kernel : custom_kernels(graph(), out_.places, graph().nodes[static_cast<std::size_t>(n)], target_))
+                emit(std::move(kernel), node);
+        } else if (std::holds_alternative<HostCall>(node.what)) {
+            for (std::size_t k = 0; k < node.inputs.size(); ++k) require_layout(n, k, row_major_strides(value(node.inputs[k]).dims));
+            for (ValueId id : node.outputs) place_row_major(id);
+            steps_for(node).push_back({Step::Kind::host, n, {}, arguments_of(n), node.name.empty() ? std::string(op_name(node)) : node.name});
+        } else {
+            visit_library(n);
+        }
+    }
+
+    std::vector<ValueId> arguments_of(int n) {
+        const Node& node = graph().nodes[static_cast<std::size_t>(n)];
+        std::vector<ValueId> all = node.inputs;
+        all.insert(all.end(), node.outputs.begin(), node.outputs.end());
+        return all;
+    }
+
+    void visit_compute(int n, const Node& node, const Compute& compute) {
+        const ValueId id = node.outputs.front();
+        if (place_as_view(node, compute)) return;
+        if (outputs_.count(id) != 0) {
+            place_row_major(id);
+        } else if (must_store(id, compute, node)) {
+            place(id) = Place{id, strides_in_order(value(id).dims, wanted_order(node)), 0};
+        } else {
+            cost_[id] = inlined_cost(node, compute);
+            leaves_[id] = leaves(node);
+            return;
+        }
+        (void)n;
+        emit(compute_kernel(graph(), out_.places, id, target_), node);
+    }
+
+    /// A transpose, reshape, slice or broadcast of something in memory is that memory, seen otherwise.
+    bool place_as_view(const Node& node, const Compute& compute) {
+        if (compute.view.kind == View::Kind::none || outputs_.count(node.outputs.front()) != 0) return false;
+        const ValueId from = node.inputs.front(), to = node.outputs.front();
+        const auto& source = place(from);
+        if (!source || bits(value(from).type) == 4) return false;
+        const Dims& in = value(from).dims;
+        const Dims& out = value(to).dims;
+        Place result{source->root, Dims(out.size(), 0), source->offset};
+        switch (compute.view.kind) {
+            case View::Kind::transpose:
+                for (std::size_t d = 0; d < out.size(); ++d)
+                    result.strides[d] = source->strides[static_cast<std::size_t>(compute.view.permutation[d])];
+                break;
+            case View::Kind::slice:
+                for (std::size_t d = 0; d < out.size(); ++d) {
+                    result.strides[d] = source->strides[d] * compute.view.step[d];
+                    result.offset += source->strides[d] * compute.view.begin[d];
+                }
+                break;
+            case View::Kind::broadcast:
+                for (std::size_t d = 0; d < in.size(); ++d) result.strides[d + out.size() - in.size()] = in[d] == 1 ? 0 : source->strides[d];
+                break;
+            case View::Kind::reshape: {
+                const auto strides = reshaped_strides(in, source->strides, out);
+                if (!strides) return false;
+                result.strides = *strides;
+                break;
+            }
+            case View::Kind::none: return false;
+        }
+        place(to) = std::move(result);
+        return true;
+    }
+
+    double times_evaluated(ValueId id) const {
+        double times = 0;
+        const double size = static_cast<double>(std::max<std::int64_t>(elements(value(id).dims), 1));
+        for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
+            const Node& consumer = out_.graph.nodes[static_cast<std::size_t>(n)];
+            double reads = 1, outputs = static_cast<double>(elements(value(consumer.outputs.front()).dims));
+            if (const auto* compute = std::get_if<Compute>(&consumer.what)) {
+                if (static_cast<std::size_t>(k) < compute->reads.size()) reads = compute->reads[static_cast<std::size_t>(k)];
+            } else if (const auto* rowwise = std::get_if<Rowwise>(&consumer.what)) {
+                reads = static_cast<double>(rowwise->stages.size()) + (rowwise->per_row ? 0 : 1);
+                outputs = static_cast<double>(elements(rowwise->space));
+            } else {
+                reads = 8;  // unknown
+            }
+            times += reads * outputs / size;
+        }
+        return times;
+    }
+
+    int inlined_cost(const Node& node, const Compute& compute) const {
+        int total = compute.cost;
+        for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+            if (const auto found = cost_.find(node.inputs[k]); found != cost_.end()) {
+                const double reads = k < compute.reads.size() ? compute.reads[k] : 1;
+                total += static_cast<int>(found->second * std::max(1.0, reads));
+            }
+        }
+        return total;
+    }
+
+    std::set<ValueId> leaves(const Node& node) const {
+        std::set<ValueId> all;
+        for (ValueId id : node.inputs) {
+            if (const auto found = leaves_.find(id); found != leaves_.end()) {
+                all.insert(found->second.begin(), found->second.end());
+            } else {
+                all.insert(id);
+            }
+        }
+        return all;
+    }
+
+    bool must_store(ValueId id, const Compute& compute, const Node& node) const {
+        if (needs_memory_[static_cast<std::size_t>(id)]) return true;
+        if (prepared_[static_cast<std::size_t>(id)]) {
+            // Once is better than every time, at the border between the two.
+            return std::any_of(consumers_[static_cast<std::size_t>(id)].begin(), consumers_[static_cast<std::size_t>(id)].end(),
+                               [&](const auto& use) {
+                                   return !prepared_[static_cast<std::size_t>(out_.graph.nodes[static_cast<std::size_t>(use.first)].outputs.front())];
+                               });
+        }
+        const int cost = inlined_cost(node, compute);
+        const std::size_t distinct = leaves(node).size();
+        if (cost > kMostInlinedCost || distinct > kMostLeaves) return true;
+        const double times = times_evaluated(id);
+        if (times <= 1.01 || cost == 0) return times > 4 && distinct > 2;
+        if (times <= 2.01) return cost > 12 || distinct > 2;
+        return cost > 1 || distinct > 1;
+    }
+
+    /// The memory order for a new value: what its consumers want, else that of the first stored input of the same shape.
+    std::vector<int> wanted_order(const Node& node) {
+        const ValueId id = node.outputs.front();
+        const Dims& dims = value(id).dims;
+        std::vector<int> order(dims.size());
+        std::iota(order.begin(), order.end(), 0);
+        if (outputs_.count(id) != 0) return order;
+        for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
+            const auto* convolution = std::get_if<Convolution>(&graph().nodes[static_cast<std::size_t>(n)].what);
+            if (convolution == nullptr || dims.size() < 3) continue;
+            if (k != 2 || !convolution->spec.bias) return channels_last_order(dims.size());
+        }
+        if (prepared_[static_cast<std::size_t>(id)]) return order;
+        std::vector<ValueId> candidates(node.inputs);
+        for (std::size_t c = 0; c < candidates.size() && candidates.size() < 64; ++c) {
+            const auto& input = place(candidates[c]);
+            if (!input) {
+                if (const Node* producer = graph().producer(candidates[c]))
+                    candidates.insert(candidates.end(), producer->inputs.begin(), producer->inputs.end());
+                continue;
+            }
+            const Value& from = value(candidates[c]);
+            if (from.dims.size() != dims.size() || from.source == Source::constant || prepared_[static_cast<std::size_t>(candidates[c])]) continue;
+            if (std::count_if(from.dims.begin(), from.dims.end(), [](std::int64_t size) { return size > 1; }) < 2) continue;
+            if (dims.size() >= 3 && same_layout(from.dims, input->strides, strides_in_order(from.dims, channels_last_order(dims.size()))) &&
+                !same_layout(from.dims, input->strides, row_major_strides(from.dims))) {
+                return channels_last_order(dims.size());
+            }
+            if (from.dims == dims) break;
+        }
+        return order;
+    }
+
+    std::vector<Step>& steps_for(const Node& node) { return prepared_[static_cast<std::size_t>(node.outputs.front())] ? out_.prepare : out_.steps; }
+
+    void emit(KernelSource kernel, const Node& node) {
+        if (kernel.launch.grid[0] == 0 || kernel.launch.grid[1] == 0) return;  // no elements
+        const auto [found, fresh] = kernel_index_.try_emplace(kernel.text, static_cast<int>(out_.kernels.size()));
+        if (fresh) out_.kernels.push_back(std::move(kernel.text));
+        steps_for(node).push_back({Step::Kind::kernel, found->second, kernel.launch, std::move(kernel.arguments),
+                                   node.name.empty() ? std::string(op_name(node)) : node.name});
+    }
+
+    /// Replaces input k of node n by a copy if it does not lie as wanted.
+    void require_layout(int n, std::size_t k, const Dims& strides) {
+        const ValueId id = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
+        const auto& current = place(id);
+        if (current && same_layout(value(id).dims, current->strides, strides)) return;
+        Builder builder(graph());
+        builder.set_name(graph().nodes[static_cast<std::size_t>(n)].name);
+        const ValueId copy = copy_of(builder, id);
+        prepared_.push_back(prepared_[static_cast<std::size_t>(id)]);
+        consumers_.push_back({{n, static_cast<int>(k)}});
+        needs_memory_.push_back(true);
+        place(copy) = Place{copy, strides, 0};
+        emit(compute_kernel(graph(), out_.places, copy, target_), graph().nodes.back());
+        graph().nodes[static_cast<std::size_t>(n)].inputs[k] = copy;
+    }
+
+    void visit_library(int n) {
+        std::unique_ptr<LibraryCall> call;
+        Node& node = graph().nodes[static_cast<std::size_t>(n)];
+        const ValueId output = node.outputs.front();
+        const bool empty = elements(value(output).dims) == 0 ||
+                           std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return elements(value(id).dims) == 0; });
+        if (!empty && !prepared_[static_cast<std::size_t>(output)]) {
+            if (std::holds_alternative<Matmul>(node.what)) {
+                call = matmul_call(n);
+            } else if (std::holds_alternative<Convolution>(node.what)) {
+                call = convolution_call(n);
+            } else if (std::holds_alternative<Attention>(node.what)) {
+                call = attention_call(n);
+            }
+        }
+        if (call) {
+            out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
+            out_.calls[n] = std::move(call);
+            const Node& done = graph().nodes[static_cast<std::size_t>(n)];
+            // The libraries' order: A, B, result, then the rest.
+            const std::size_t operands = std::holds_alternative<Attention>(done.what) ? 3 : 2;
+            std::vector<ValueId> arguments(done.inputs.begin(), done.inputs.begin() + static_cast<std::ptrdiff_t>(operands));
+            arguments.push_back(done.outputs.front());
+            arguments.insert(arguments.end(), done.inputs.begin() + static_cast<std::ptrdiff_t>(operands), done.inputs.end());
+            steps_for(done).push_back({Step::Kind::library, n, {}, std::move(arguments), done.name.empty() ? std::string(op_name(done)) : done.name});
+            return;
+        }
+        Node& generic = graph().nodes[static_cast<std::size_t>(n)];
+        if (std::holds_alternative<Matmul>(generic.what)) {
+            generic.what = generic_matmul(graph(), generic);
+        } else if (std::holds_alternative<Convolution>(generic.what)) {
+            generic.what = generic_convolution(graph(), generic);
+        } else {
+            throw Error(ErrorCode::internal, ErrorCategory::compilation, "attention without a library was not expanded");
+        }
+        place(output) = Place{output, strides_in_order(value(output).dims, wanted_order(Node(generic))), 0};
+        const Node copy = graph().nodes[static_cast<std::size_t>(n)];
+        emit(compute_kernel(graph(), out_.places, output, target_), copy);
+    }
+
+    std::unique_ptr<LibraryCall> matmul_call(int n) {
+        Node& node = graph().nodes[static_cast<std::size_t>(n)];
+        MatmulSpec spec = std::get<Matmul>(node.what).spec;
+        const auto fit = [&](std::size_t k, std::int64_t& row_stride, std::int64_t& batch_stride, bool& transpose) {
+            for (int attempt = 0; attempt < 2; ++attempt) {
+                const ValueId id = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
+                const Dims& dims = value(id).dims;
+                const auto& at = place(id);
+                if (at) {
+                    const std::int64_t rows = dims[1], columns = dims[2];
+                    const std::int64_t r = rows == 1 ? std::max<std::int64_t>(columns, 1) : at->strides[1], c = columns == 1 ? 1 : at->strides[2];
+                    batch_stride = dims[0] == 1 ? 0 : at->strides[0];
+                    if (c == 1 && r >= columns) {
+                        row_stride = r;
+                        return;
+                    }
+                    const std::int64_t c2 = columns == 1 ? std::max<std::int64_t>(rows, 1) : at->strides[2], r2 = rows == 1 ? 1 : at->strides[1];
+                    if (r2 == 1 && c2 >= rows) {  // stored transposed
+                        row_stride = c2;
+                        transpose = !transpose;
+                        return;
+                    }
+                }
+                require_layout(n, k, row_major_strides(dims));
+            }
+        };
+        fit(0, spec.row_stride_a, spec.batch_stride_a, spec.transpose_a);
+        fit(1, spec.row_stride_b, spec.batch_stride_b, spec.transpose_b);
+        const std::size_t residual = spec.bias ? 3 : 2;
+        if (spec.residual) require_layout(n, residual, row_major_strides(value(graph().nodes[static_cast<std::size_t>(n)].inputs[residual]).dims));
+        spec.row_stride_d = spec.n;
+        spec.batch_stride_d = spec.m * spec.n;
+        auto call = device_.make(spec);
+        if (call) place_row_major(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
+        return call;
+    }
+
+    std::unique_ptr<LibraryCall> convolution_call(int n) {
+        const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        auto call = device_.make(spec);
+        if (!call) return nullptr;
+        const auto channels_last = [&](std::size_t k) {
+            const Dims& dims = value(graph().nodes[static_cast<std::size_t>(n)].inputs[k]).dims;
+            require_layout(n, k, strides_in_order(dims, channels_last_order(dims.size())));
+        };
+        channels_last(0);
+        channels_last(1);
+        if (spec.residual) channels_last(spec.bias ? 3 : 2);
+        const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
+        place(output) = Place{output, strides_in_order(value(output).dims, channels_last_order(value(output).dims.size())), 0};
+        return call;
+    }
+
+    std::unique_ptr<LibraryCall> attention_call(int n) {
+        AttentionSpec spec = std::get<Attention>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        Dims* strides[] = {&spec.q_strides, &spec.k_strides, &spec.v_strides};
+        for (std::size_t k = 0; k < 3; ++k) {
+            const auto input = [&] { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
+            const auto& at = place(input());
+            // Features side by side is all that the library asks.
+            if (!at || at->strides[3] != 1 || at->strides[2] == 0) require_layout(n, k, row_major_strides(value(input()).dims));
+            *strides[k] = place(input())->strides;
+        }
+        if (spec.mask) {
+            const auto input = [&] { return graph().nodes[static_cast<std::size_t>(n)].inputs[3]; };
+            if (!place(input())) require_layout(n, 3, row_major_strides(value(input()).dims));
+            spec.mask_dims = value(input()).dims;
+            spec.mask_strides = place(input())->strides;
+        }
+        // Heads side by side: what the transpose and reshape after it want.
+        const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
+        place(output) = Place{output, strides_in_order(value(output).dims, {0, 2, 1, 3}), 0};
+        spec.o_strides = place(output)->strides;
+        return device_.make(spec);
+    }
+
+    void plan() {
+        // Roots that each list of steps touches, first and last.
+        const auto lifetimes = [&](const std::vector<Step>& steps) {
+            std::map<ValueId, Lifetime> all;
+            for (std::size_t s = 0; s < steps.size(); ++s) {
+                for (ValueId id : steps[s].arguments) {
+                    if (!place(id)) continue;
+                    const ValueId root = place(id)->root;
+                    const auto [found, fresh] =
+                        all.try_emplace(root, Lifetime{std::max<std::int64_t>(bytes(value(root).type, value(root).dims), 0), static_cast<int>(s), 0});
+                    found->second.last = static_cast<int>(s);
+                }
+            }
+            return all;
+        };
+        auto once = lifetimes(out_.prepare), always = lifetimes(out_.steps);
+        std::set<ValueId> weights, prepared;
+        for (const auto* map : {&once, &always}) {
+            for (const auto& [root, life] : *map) {
+                if (value(root).source == Source::constant) weights.insert(root);
+            }
+        }
+        for (const auto& [root, life] : always) {
+            if (value(root).source == Source::node && prepared_[static_cast<std::size_t>(root)]) prepared.insert(root);
+        }
+        for (ValueId id : graph().outputs) {
+            if (prepared_[static_cast<std::size_t>(id)]) prepared.insert(id);
+        }
+        const auto pack = [&](const std::map<ValueId, Lifetime>& all, std::map<ValueId, std::int64_t>& offsets, std::int64_t& total,
+                              const std::set<ValueId>& elsewhere) {
+            std::vector<ValueId> roots;
+            std::vector<Lifetime> lives;
+            for (const auto& [root, life] : all) {
+                if (value(root).source == Source::constant || elsewhere.count(root) != 0) continue;
+                roots.push_back(root);
+                lives.push_back(life);
+            }
+            const MemoryPlan memory = plan_memory(lives);
+            for (std::size_t i = 0; i < roots.size(); ++i) offsets[roots[i]] = memory.offsets[i];
+            total = memory.bytes;
+        };
+        const int end = static_cast<int>(out_.steps.size());
+        for (ValueId id : graph().inputs) always[id] = {bytes(value(id).type, value(id).dims), 0, end};
+        for (ValueId id : graph().outputs) {
+            if (prepared.count(id) == 0) always[id] = {bytes(value(id).type, value(id).dims), 0, end};
+        }
+        pack(once, out_.preparation_offsets, out_.preparation_bytes, prepared);
+        pack(always, out_.arena_offsets, out_.arena_bytes, prepared);
+        out_.weights.assign(weights.begin(), weights.end());
+        out_.prepared.assign(prepared.begin(), prepared.end());
+        for (const auto* roots : {&out_.weights, &out_.prepared}) {
+            for (ValueId root : *roots) out_.weight_bytes += (bytes(value(root).type, value(root).dims) + 255) / 256 * 256;
+        }
+    }
+
+    Device& device_;
+    Schedule out_;
+    CodegenTarget target_;
+    std::set<ValueId> outputs_;
+    std::vector<bool> live_;
+    std::vector<std::vector<std::pair<int, int>>> consumers_;  // per value: node, input
+    std::vector<bool> prepared_;                               // depends on constants alone
+    std::vector<bool> needs_memory_;
+    std::map<ValueId, int> cost_;
+    std::map<ValueId, std::set<ValueId>> leaves_;
+    std::map<std::string, int> kernel_index_;
+};
+
+std::string replace_name(const std::string& text, const std::string& name) {
+    std::string out;
+    out.reserve(text.size() + 64 * name.size());
+    for (char c : text) {
+        if (c == '@') {
+            out += name;
+        } else {
+            out += c;
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+bool Schedule::has_host_steps() const {
+    return std::any_of(steps.begin(), steps.end(), [](const Step& step) { return step.kind == Step::Kind::host; });
+}
+
+Schedule make_schedule(Graph graph, Device& device) { return Scheduler(std::move(graph), device).run(); }
+
+ModuleSource module_source(const Schedule& schedule) {
+    ModuleSource source;
+    for (std::size_t k = 0; k < schedule.kernels.size(); ++k) {
+        source.names.push_back(fmt::format("k{}", k));
+        source.text += replace_name(schedule.kernels[k], source.names.back());
+    }
+    return source;
+}
+
+std::string print(const Schedule& schedule) {
+    std::string text;
+    const auto list = [&](const char* title, const std::vector<Step>& steps) {
+        text += fmt::format("{}: {} steps\n", title, steps.size());
+        for (const Step& step : steps) {
+            std::vector<std::string> arguments;
+            for (ValueId id : step.arguments) {
+                const Value& value = schedule.graph.value(id);
+                const Place& place = *schedule.places[static_cast<std::size_t>(id)];
+                const bool plain = place.root == id && place.strides == row_major_strides(value.dims);
+                arguments.push_back(
+                    fmt::format("%{} {}[{}]{}", id, to_string(value.type), fmt::join(value.dims, ","),
+                                plain ? "" : fmt::format(" in %{}+{} by ({})", place.root, place.offset, fmt::join(place.strides, ","))));
+            }
+            const char* kind = step.kind == Step::Kind::kernel ? "kernel" : step.kind == Step::Kind::library ? "library" : "host";
+            std::string what = step.kind == Step::Kind::kernel ? fmt::format("k{} <{}x{}>", step.index, step.launch.grid[0], step.launch.block[0])
+                                                               : std::string(op_name(schedule.graph.nodes[static_cast<std::size_t>(step.index)]));
+            if (const auto call = schedule.calls.find(step.index); step.kind == Step::Kind::library && call != schedule.calls.end())
+                what += " " + call->second->describe();
+            text += fmt::format("  {} {} {} ({})\n", kind, what, step.label, fmt::join(arguments, ", "));
+        }
+    };
+    list("prepare", schedule.prepare);
+    list("run", schedule.steps);
+    text += fmt::format("kernels {}, weights {} B, arena {} B, workspace {} B\n", schedule.kernels.size(), schedule.weight_bytes,
+                        schedule.arena_bytes, schedule.workspace_bytes);
+    return text;
+}
+
+}  // namespace ai_vmm::cuda
