@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them. `make demo` and `make test` do everything on a fresh Debian 12 or Ubuntu 24.04.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build demo test test-quick lint format node-tests fuzz fuzz-short soak coverage asan tsan bench convert-env install clean
+.PHONY: help setup configure build demo test test-quick lint format node-tests fuzz fuzz-short soak coverage asan tsan bench convert-env cuda-env install clean
 
 VENV := $(or $(AI_VMM_ENV),$(CURDIR)/.venv)
 PYTHON := $(VENV)/bin/python
@@ -24,7 +24,9 @@ build: configure ## build/bin/vmm and the Python package in build/python
 demo: build     ## deploy the bundled models: predictions, plans, speed beside the native engines
 	@$(PYTHON) scripts/demo.py
 
-test: build     ## everything CI checks
+test: setup     ## everything CI checks
+	@scripts/cuda_env.sh --optional
+	@$(MAKE) --no-print-directory build
 	@scripts/test.sh
 
 test-quick: build ## unit, conformance and Python tests only
@@ -63,8 +65,11 @@ bench: build    ## the benchmarks whose figures the documents give; writes bench
 convert-env:    ## the optional environment that converts PyTorch and Hugging Face models (says its size first)
 	@scripts/convert_env.sh $(CONVERT_ARGS)
 
+cuda-env:       ## CUDA headers and NVRTC, to build and test the CUDA backend without a GPU (says its size first)
+	@scripts/cuda_env.sh $(CUDA_ARGS)
+
 install: build  ## into PREFIX (default /usr/local)
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
 
 clean:          ## remove the build trees
-	@rm -rf build build-dev build-asan build-tsan build-coverage build-fuzz build-cuda
+	@rm -rf build build-dev build-asan build-tsan build-coverage build-fuzz

@@ -13,7 +13,7 @@ fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 packages=(g++ make cmake ninja-build ccache mold git ca-certificates
           python3 python3-dev python3-venv
           libcli11-dev nlohmann-json3-dev libfmt-dev libprotozero-dev libflatbuffers-dev libssl-dev libzip-dev
-          libstb-dev libsndfile1-dev libgtest-dev libgmock-dev librapidcheck-dev
+          libstb-dev libsndfile1-dev libgtest-dev libgmock-dev librapidcheck-dev tcc
           clang clang-format clang-tidy libclang-rt-dev gcovr)
 
 as_root() {
