@@ -34,39 +34,68 @@ std::string type_of(const std::string& parameter) {
     return trimmed(text);
 }
 
+/// What `list` stands for at `at` if it is the name of a macro.
+std::string expanded(const std::string& source, std::string list, std::size_t at) {
+    for (int depth = 0; depth < 4; ++depth) {
+        list = trimmed(list);
+        if (list.empty() || !std::all_of(list.begin(), list.end(), word)) return list;
+        const auto mark = "#define " + list + ' ';
+        const auto defined = source.rfind(mark, at);
+        if (defined == std::string::npos) return list;
+        const auto begin = defined + mark.size();
+        list = source.substr(begin, source.find('\n', begin) - begin);
+    }
+    return list;
+}
+
 std::vector<std::string> parameter_types(const std::string& list) {
     std::vector<std::string> types;
     std::size_t begin = 0;
     while (begin <= list.size()) {
         const auto end = std::min(list.find(',', begin), list.size());
-        if (auto type = type_of(list.substr(begin, end - begin)); !type.empty()) types.push_back(type);
+        if (auto type = type_of(list.substr(begin, end - begin)); !type.empty() && type != "void") types.push_back(type);
         begin = end + 1;
     }
     return types;
 }
 
+/// Behind the brace that closes the first one after `at`.
+std::size_t body_end(const std::string& source, std::size_t at) {
+    int depth = 0;
+    for (at = source.find('{', at); at < source.size(); ++at) {
+        if (source[at] == '{') ++depth;
+        if (source[at] == '}' && --depth == 0) return at + 1;
+    }
+    return source.size();
+}
+
 }  // namespace
 
 std::string host_source(const std::string& source) {
-    std::string entries;
+    auto result = std::string(kHostPrelude) + std::string(kConversions);
     constexpr std::string_view kMark = "KERNEL(";
-    for (auto at = source.find(kMark); at != std::string::npos; at = source.find(kMark, at + 1)) {
+    std::size_t copied = 0;
+    for (auto at = source.find(kMark); at != std::string::npos; at = source.find(kMark, copied)) {
         const auto name_end = source.find(')', at);
         const auto open = name_end == std::string::npos ? name_end : source.find('(', name_end);
         const auto close = open == std::string::npos ? open : source.find(')', open);
         if (close == std::string::npos) break;
         const auto name = trimmed(source.substr(at + kMark.size(), name_end - at - kMark.size()));
-        const auto types = parameter_types(source.substr(open + 1, close - open - 1));
+        const auto types = parameter_types(expanded(source, source.substr(open + 1, close - open - 1), at));
         std::string sizes, arguments;
         for (std::size_t i = 0; i < types.size(); ++i) {
             sizes += "sizeof(" + types[i] + "), ";
             arguments += (i != 0 ? ", *(" : "*(") + types[i] + "*)arguments[" + std::to_string(i) + "]";
         }
-        entries += "\nconst u64 sizes_" + name + "[] = {" + sizes + "0};\nvoid run_" + name +
-                   "(void** arguments, u64 groups) {\n    groups_ = groups;\n    for (group_ = 0; group_ < groups; ++group_) " + name + "(" +
-                   arguments + ");\n}\n";
+        const auto end = body_end(source, close);
+        result += source.substr(copied, end - copied);
+        copied = end;
+        // Here, since macros in the parameters' types may change behind.
+        result += "\nconst u64 sizes_" + name + "[] = {" + sizes + "0};\nvoid run_" + name +
+                  "(void** arguments, u64 groups) {\n    groups_ = groups;\n    for (group_ = 0; group_ < groups; ++group_) " + name + "(" +
+                  arguments + ");\n}\n";
     }
-    return std::string(kHostPrelude) + std::string(kConversions) + source + entries;
+    return result + source.substr(copied);
 }
 
 std::string compile_host_library(const std::string& c_source, bool& compiled) {

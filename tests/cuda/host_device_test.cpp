@@ -296,6 +296,15 @@ TEST(HostDevice, CompilerMessagesAreReported) {
     EXPECT_THROW((void)module->kernel("left"), Error);
 }
 
+TEST(HostDevice, ParametersMayBeAMacro) {
+    HostDevice device;
+    const std::string source =
+        "#define T f32\n#define first_P const T* RESTRICT a, T* RESTRICT b, i64 n\nKERNEL(first)(first_P) { b[0] = a[0]; }\n#undef T\n#define T u8\n"
+        "#define convert_P const T* RESTRICT a, T* RESTRICT b, i64 n\nKERNEL(convert)(convert_P) {\n    if ((i64)GROUP < n) { b[GROUP] = a[GROUP] + "
+        "1; }\n}\n";
+    EXPECT_EQ(map<unsigned char>(device, source, std::vector<unsigned char>{1, 2, 3}), (std::vector<unsigned char>{2, 3, 4}));
+}
+
 TEST(HostDevice, AtomicUpdates) {
     HostDevice device;
     const std::string source =
