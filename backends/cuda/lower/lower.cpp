@@ -162,6 +162,54 @@ std::vector<ValueId> lower_body(Builder& builder, const ov::Model& model, const 
     return results;
 }
 
+namespace {
+
+/// Stores f32 results as `type`; inside a kernel they stay f32. Inputs and outputs keep their type.
+void narrow(Graph& graph, Type type) {
+    std::map<ValueId, ValueId> narrowed;
+    std::vector<Type> declared;
+    for (ValueId id : graph.outputs) declared.push_back(graph.value(id).type);
+    Graph result;
+    result.values = std::move(graph.values);
+    result.inputs = graph.inputs;
+    result.input_names = graph.input_names;
+    result.output_names = graph.output_names;
+    Builder builder(result);
+    const auto read = [&](ValueId id) {
+        const Value& value = result.value(id);
+        // One-element constants become literals.
+        if (value.type != Type::f32 || value.source == Source::node || (value.source == Source::constant && elements(value.dims) == 1)) return id;
+        const auto [found, fresh] = narrowed.try_emplace(id, -1);
+        if (fresh) found->second = builder.cast(id, type);
+        return found->second;
+    };
+    for (Node& node : graph.nodes) {
+        builder.set_name(node.name);
+        for (ValueId& id : node.inputs) id = read(id);
+        const int index = static_cast<int>(result.nodes.size());
+        for (ValueId id : node.outputs) {
+            Value& value = result.values[static_cast<std::size_t>(id)];
+            value.index = index;
+            if (value.type == Type::f32) value.type = type;
+        }
+        if (auto* matmul = std::get_if<Matmul>(&node.what); matmul != nullptr && matmul->spec.type == Type::f32) {
+            matmul->spec.type = matmul->spec.result = matmul->spec.bias_type = type;
+        } else if (auto* convolution = std::get_if<Convolution>(&node.what); convolution != nullptr && convolution->spec.type == Type::f32) {
+            convolution->spec.type = convolution->spec.bias_type = type;
+        } else if (auto* attention = std::get_if<Attention>(&node.what); attention != nullptr && attention->spec.type == Type::f32) {
+            attention->spec.type = type;
+        }
+        result.nodes.push_back(std::move(node));
+    }
+    for (std::size_t k = 0; k < graph.outputs.size(); ++k) {
+        const ValueId id = graph.outputs[k];
+        result.outputs.push_back(result.value(id).type == declared[k] ? id : builder.cast(id, declared[k]));
+    }
+    graph = std::move(result);
+}
+
+}  // namespace
+
 Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& options) {
     Graph graph;
     Builder builder(graph);
@@ -177,7 +225,7 @@ Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& o
     }
     const std::vector<ValueId> results = lower_body(builder, *model, arguments);
     for (std::size_t k = 0; k < results.size(); ++k) builder.output(results[k], model->get_results()[k]->get_friendly_name());
-    (void)options;
+    if (options.float_type != Type::f32) narrow(graph, options.float_type);
     return graph;
 }
 

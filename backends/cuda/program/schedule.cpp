@@ -591,6 +591,15 @@ Schedule make_schedule(Graph graph, Device& device) { return Scheduler(std::move
 
 ModuleSource module_source(const Schedule& schedule) {
     ModuleSource source;
+    source.text = R"(#define F32_INFINITY bits_f32(0x7f800000u)
+#define F32_NAN bits_f32(0x7fc00000u)
+#define F64_INFINITY bits_f64(0x7ff0000000000000ull)
+#define F64_NAN bits_f64(0x7ff8000000000000ull)
+FUNCTION void store_nibble(u8* p, i64 at, int value) {
+    const int shift = (at & 1) ? 4 : 0;
+    p[at >> 1] = (u8)((p[at >> 1] & ~(15 << shift)) | ((value & 15) << shift));
+}
+)";
     for (std::size_t k = 0; k < schedule.kernels.size(); ++k) {
         source.names.push_back(fmt::format("k{}", k));
         source.text += replace_name(schedule.kernels[k], source.names.back());

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "executable.hpp"
+#include "lower/context.hpp"
+#include "lower/lower.hpp"
+#include "openvino/core/except.hpp"
+
+namespace ai_vmm::cuda {
+
+std::vector<DeviceInfo> Backend::enumerate() {
+    std::vector<DeviceInfo> all;
+    for (DeviceEntry& entry : discover_()) all.push_back(std::move(entry.info));
+    return all;
+}
+
+std::shared_ptr<Device> Backend::device(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = devices_.find(name); found != devices_.end()) {
+        if (const std::string failure = found->second->failure(); !failure.empty()) {
+            throw Error(ErrorCode::unavailable, ErrorCategory::system, fmt::format("device {} has failed: {}", name, failure), {.expected = {}, .found = {}, .advice = "restart the process to use it again"});
+        }
+        return found->second;
+    }
+    std::string names;
+    for (DeviceEntry& entry : discover_()) {
+        const std::string& device = entry.info.routes.front().backend_device;
+        if (device == name) return devices_[name] = entry.open();
+        names += (names.empty() ? "" : ", ") + device;
+    }
+    throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("the cuda backend has no device \"{}\"", name), {.expected = names.empty() ? "a device; there is none" : names, .found = name, .advice = {}});
+}
+
+backend::Support Backend::supports(const backend::Model& model, const backend::CompileConfig& config) {
+    if (!model.graph) return {false, "the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal, {}};
+    if (config.threads < 1 || config.streams < 1) throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
+    backend::Support support{true, {}, missing_operations(*model.graph)};
+    if (!support.unsupported_nodes.empty()) return {false, fmt::format("no lowering for {}", support.unsupported_nodes.front()), support.unsupported_nodes};
+    for (const auto& port : model.graph->inputs()) {
+        if (!from_openvino(port.get_element_type())) return {false, fmt::format("input \"{}\" of element type {}", port.get_node()->get_friendly_name(), port.get_element_type().get_type_name()), {}};
+    }
+    for (const auto& port : model.graph->outputs()) {
+        if (!from_openvino(port.get_element_type())) return {false, fmt::format("output \"{}\" of element type {}", port.get_node()->get_friendly_name(), port.get_element_type().get_type_name()), {}};
+    }
+    if (std::ranges::any_of(model.graph->inputs(), [](const auto& port) { return port.get_partial_shape().is_dynamic(); })) return support;
+    // Shapes are known: attributes and value-dependent shapes show themselves in the lowering, which costs no device time.
+    try {
+        std::vector<Dims> shapes;
+        for (const auto& port : model.graph->inputs()) shapes.push_back(from_openvino(port.get_shape()));
+        (void)lower(with_shapes(*model.graph, shapes));
+    } catch (const Error& error) {
+        return {false, error.what(), {}};
+    }
+    return support;
+}
+
+std::unique_ptr<backend::Executable> Backend::compile(const backend::Model& model, const backend::CompileConfig& config) {
+    try {
+        if (!model.graph) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal);
+        if (config.threads < 1 || config.streams < 1) throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
+        if (const auto missing = missing_operations(*model.graph); !missing.empty()) {
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("no lowering for {}", missing.front()));
+        }
+        return std::make_unique<Executable>(device(config.device), model, config);
+    } catch (const ov::Exception& error) {
+        throw Error(ErrorCode::internal, ErrorCategory::compilation, std::string("OpenVINO refuses the graph: ") + error.what());
+    } catch (const std::bad_alloc&) {
+        throw Error(ErrorCode::resource_exhausted, ErrorCategory::compilation, "no memory to compile");
+    }
+}
+
+}  // namespace ai_vmm::cuda

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executable.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lower/context.hpp"
+#include "openvino/op/parameter.hpp"
+
+namespace ai_vmm::cuda {
+
+std::optional<Type> to_device(ElementType type) noexcept {
+    for (int t = 0; t <= static_cast<int>(Type::boolean); ++t) {
+        if (to_string(static_cast<Type>(t)) == to_string(type)) return static_cast<Type>(t);
+    }
+    return std::nullopt;
+}
+
+ElementType to_public(Type type) noexcept { return element_type_from_string(to_string(type)).value_or(ElementType::undefined); }
+
+Executable::Executable(std::shared_ptr<Device> device, const backend::Model& model, const backend::CompileConfig& config)
+    : device_(std::move(device)), graph_(model.graph), weights_(std::make_shared<WeightStore>(device_)) {
+    if (config.precision == Precision::f16) options_.float_type = Type::f16;
+    if (config.precision == Precision::bf16) options_.float_type = Type::bf16;
+    ports_.inputs = model.graph_inputs;
+    ports_.outputs = model.graph_outputs;
+    const auto type_of = [](const ov::element::Type& type, const std::string& what) {
+        const auto device_type = from_openvino(type);
+        if (!device_type) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("{} of element type {} can't be on a GPU", what, type.get_type_name()));
+        return to_public(*device_type);
+    };
+    for (int index : ports_.inputs) ports_.input_types.push_back(index < 0 ? ElementType::undefined : type_of(graph_->input(static_cast<std::size_t>(index)).get_element_type(), "an input"));
+    for (int index : ports_.outputs) ports_.output_types.push_back(type_of(graph_->output(static_cast<std::size_t>(index)).get_element_type(), "an output"));
+
+    std::vector<Dims> shapes(graph_->inputs().size());
+    bool known = true;
+    for (std::size_t k = 0; k < shapes.size(); ++k) {
+        const auto& shape = graph_->input(k).get_partial_shape();
+        if (shape.is_static()) {
+            shapes[k] = from_openvino(shape.to_shape());
+            continue;
+        }
+        const auto port = std::find(ports_.inputs.begin(), ports_.inputs.end(), static_cast<int>(k)) - ports_.inputs.begin();
+        const bool typical = static_cast<std::size_t>(port) < config.typical_shapes.size() && !config.typical_shapes.empty();
+        if (typical) shapes[k] = config.typical_shapes[static_cast<std::size_t>(port)];
+        known = known && typical;
+    }
+    if (known) (void)program(shapes);
+}
+
+std::shared_ptr<const Program> Executable::program(const std::vector<Dims>& shapes) {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(programs_.begin(), programs_.end(), [&](const auto& entry) { return entry.first == shapes; });
+    if (found != programs_.end()) {
+        programs_.splice(programs_.begin(), programs_, found);
+        return programs_.front().second;
+    }
+    auto made = std::make_shared<const Program>(device_, lower(with_shapes(*graph_, shapes), options_), weights_);
+    programs_.emplace_front(shapes, made);
+    if (programs_.size() > kMostPrograms) programs_.pop_back();
+    return made;
+}
+
+std::unique_ptr<backend::Request> Executable::create_request() { return std::make_unique<Request>(*this); }
+
+std::int64_t Executable::memory_bytes() const {
+    const std::lock_guard lock(mutex_);
+    return programs_.empty() ? 0 : programs_.front().second->memory_bytes();
+}
+
+std::vector<std::pair<std::string, std::string>> Executable::properties() const {
+    std::vector<std::pair<std::string, std::string>> all{{"DEVICE", device_->capabilities().name}, {"PRECISION", std::string(to_string(options_.float_type))}};
+    const std::lock_guard lock(mutex_);
+    if (programs_.empty()) return all;
+    const Schedule& schedule = programs_.front().second->schedule();
+    const auto count = [&](Step::Kind kind) { return std::to_string(std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& step) { return step.kind == kind; })); };
+    all.emplace_back("KERNELS", count(Step::Kind::kernel));
+    all.emplace_back("LIBRARY_CALLS", count(Step::Kind::library));
+    all.emplace_back("HOST_STEPS", count(Step::Kind::host));
+    all.emplace_back("WEIGHT_BYTES", std::to_string(schedule.weight_bytes));
+    all.emplace_back("ARENA_BYTES", std::to_string(schedule.arena_bytes));
+    all.emplace_back("WORKSPACE_BYTES", std::to_string(schedule.workspace_bytes));
+    return all;
+}
+
+Execution& Request::execution_for(std::span<const Tensor> inputs) {
+    const Executable::Ports& ports = executable_.ports();
+    const auto same = [&](const std::vector<Dims>& shapes) {
+        for (std::size_t k = 0; k < inputs.size(); ++k) {
+            if (ports.inputs[k] >= 0 && shapes[static_cast<std::size_t>(ports.inputs[k])] != inputs[k].shape()) return false;
+        }
+        return true;
+    };
+    const auto found = std::find_if(executions_.begin(), executions_.end(), [&](const auto& entry) { return same(entry.first); });
+    if (found != executions_.end()) {
+        executions_.splice(executions_.begin(), executions_, found);
+        return *executions_.front().second;
+    }
+    std::vector<Dims> shapes(static_cast<std::size_t>(std::count_if(ports.inputs.begin(), ports.inputs.end(), [](int index) { return index >= 0; })));
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        if (ports.inputs[k] >= 0) shapes.at(static_cast<std::size_t>(ports.inputs[k])) = inputs[k].shape();
+    }
+    auto execution = std::make_unique<Execution>(executable_.program(shapes));
+    executions_.emplace_front(std::move(shapes), std::move(execution));
+    if (executions_.size() > kMostExecutions) executions_.pop_back();
+    return *executions_.front().second;
+}
+
+void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
+    const Executable::Ports& ports = executable_.ports();
+    if (inputs.size() != ports.inputs.size() || outputs.size() != ports.outputs.size()) {
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "run() needs one tensor per input and output of the model");
+    }
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        if (ports.inputs[k] < 0) continue;
+        if (inputs[k].empty()) throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "the cuda backend needs a value for every input that the graph uses");
+        if (inputs[k].type() != ports.input_types[k]) {
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "an input has another element type than the compiled model",
+                        {.expected = std::string(to_string(ports.input_types[k])), .found = std::string(to_string(inputs[k].type())), .advice = {}});
+        }
+    }
+    if (const std::string failure = executable_.device().failure(); !failure.empty()) {
+        throw Error(ErrorCode::unavailable, ErrorCategory::runtime, "the device has failed: " + failure);
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        running_ = true;
+        cancelled_ = false;
+    }
+    struct Finish {
+        Request& request;
+        ~Finish() {
+            const std::lock_guard lock(request.mutex_);
+            request.running_ = false;
+            request.current_ = nullptr;
+        }
+    } finish{*this};
+    Execution& execution = execution_for(inputs);
+    {
+        const std::lock_guard lock(mutex_);
+        if (cancelled_) throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "the execution was cancelled");
+        current_ = &execution;
+    }
+    const Graph& graph = execution.program().schedule().graph;
+    input_pointers_.assign(graph.inputs.size(), nullptr);
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        if (ports.inputs[k] >= 0) input_pointers_[static_cast<std::size_t>(ports.inputs[k])] = inputs[k].data();
+    }
+    output_pointers_.assign(graph.outputs.size(), nullptr);
+    duplicates_.clear();
+    std::vector<std::pair<std::size_t, std::size_t>> repeated;
+    for (std::size_t k = 0; k < outputs.size(); ++k) {
+        const auto port = static_cast<std::size_t>(ports.outputs[k]);
+        const Value& value = graph.value(graph.outputs[port]);
+        if (outputs[k].empty() || outputs[k].type() != ports.output_types[k] || outputs[k].shape() != value.dims) outputs[k] = Tensor(ports.output_types[k], value.dims);
+        if (output_pointers_[port] != nullptr) {
+            const auto first = static_cast<std::size_t>(std::find(ports.outputs.begin(), ports.outputs.end(), ports.outputs[k]) - ports.outputs.begin());
+            repeated.emplace_back(k, first);
+        } else {
+            output_pointers_[port] = outputs[k].data();
+        }
+    }
+    for (std::size_t port = 0; port < output_pointers_.size(); ++port) {
+        if (output_pointers_[port] != nullptr) continue;
+        const Value& value = graph.value(graph.outputs[port]);
+        duplicates_.emplace_back(std::max<std::size_t>(static_cast<std::size_t>(bytes(value.type, value.dims)), 1));
+        output_pointers_[port] = duplicates_.back().data();
+    }
+    execution.run(input_pointers_, output_pointers_);
+    for (const auto& [to, from] : repeated) std::copy_n(static_cast<const std::byte*>(outputs[from].data()), outputs[from].size_bytes(), static_cast<std::byte*>(outputs[to].data()));
+}
+
+void Request::cancel() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!running_) return;
+    cancelled_ = true;
+    if (current_ != nullptr) current_->cancel();
+}
+
+}  // namespace ai_vmm::cuda

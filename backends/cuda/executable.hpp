@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ai_vmm/backend/backend.hpp"
+#include "lower/lower.hpp"
+#include "program/program.hpp"
+
+namespace ai_vmm::cuda {
+
+/// Names of this backend's element types in the public API's terms.
+[[nodiscard]] std::optional<Type> to_device(ElementType type) noexcept;
+[[nodiscard]] ElementType to_public(Type type) noexcept;
+
+/// A model on one device: a program for each set of input shapes, made when the shapes are first seen. Thread-safe.
+class Executable final : public backend::Executable {
+public:
+    /// Compiles for the model's own shapes if they are static, else for `config.typical_shapes` if they are given.
+    /// @throws Error(unimplemented) an operation, type or shape that the backend does not run; Error(resource_exhausted, internal).
+    Executable(std::shared_ptr<Device> device, const backend::Model& model, const backend::CompileConfig& config);
+
+    [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
+    [[nodiscard]] std::int64_t memory_bytes() const override;
+    [[nodiscard]] std::vector<std::pair<std::string, std::string>> properties() const override;
+
+    /// The program for these shapes of the graph's inputs. @throws as the constructor, Error(invalid_argument) the model refuses them.
+    [[nodiscard]] std::shared_ptr<const Program> program(const std::vector<Dims>& shapes);
+    [[nodiscard]] Device& device() const noexcept { return *device_; }
+
+    /// How Model::inputs and Model::outputs map to the graph's.
+    struct Ports {
+        std::vector<int> inputs;   ///< -1: dropped by the reader
+        std::vector<int> outputs;
+        std::vector<ElementType> input_types, output_types;
+    };
+    [[nodiscard]] const Ports& ports() const noexcept { return ports_; }
+
+private:
+    /// Programs kept for shapes seen lately.
+    static constexpr std::size_t kMostPrograms = 16;
+
+    const std::shared_ptr<Device> device_;
+    std::shared_ptr<const ov::Model> graph_;
+    Ports ports_;
+    LowerOptions options_;
+    std::shared_ptr<WeightStore> weights_;
+    mutable std::mutex mutex_;  // guards programs_
+    std::list<std::pair<std::vector<Dims>, std::shared_ptr<const Program>>> programs_;  // last used first
+};
+
+class Request final : public backend::Request {
+public:
+    explicit Request(Executable& executable) : executable_(executable) {}
+    void run(std::span<const Tensor> inputs, std::span<Tensor> outputs) override;
+    void cancel() noexcept override;
+
+private:
+    static constexpr std::size_t kMostExecutions = 4;
+    Execution& execution_for(std::span<const Tensor> inputs);
+
+    Executable& executable_;
+    std::mutex mutex_;  // guards current_ against cancel()
+    Execution* current_ = nullptr;
+    std::atomic<bool> cancelled_ = false;
+    bool running_ = false;
+    std::vector<Dims> shapes_;  // of the first of executions_
+    std::list<std::pair<std::vector<Dims>, std::unique_ptr<Execution>>> executions_;
+    std::vector<const void*> input_pointers_;
+    std::vector<void*> output_pointers_;
+    std::vector<std::vector<std::byte>> duplicates_;  // outputs given out twice
+};
+
+}  // namespace ai_vmm::cuda
