@@ -22,7 +22,8 @@ std::shared_ptr<Device> Backend::device(const std::string& name) {
     const std::lock_guard lock(mutex_);
     if (const auto found = devices_.find(name); found != devices_.end()) {
         if (const std::string failure = found->second->failure(); !failure.empty()) {
-            throw Error(ErrorCode::unavailable, ErrorCategory::system, fmt::format("device {} has failed: {}", name, failure), {.expected = {}, .found = {}, .advice = "restart the process to use it again"});
+            throw Error(ErrorCode::unavailable, ErrorCategory::system, fmt::format("device {} has failed: {}", name, failure),
+                        {.expected = {}, .found = {}, .advice = "restart the process to use it again"});
         }
         return found->second;
     }
@@ -32,19 +33,31 @@ std::shared_ptr<Device> Backend::device(const std::string& name) {
         if (device == name) return devices_[name] = entry.open();
         names += (names.empty() ? "" : ", ") + device;
     }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("the cuda backend has no device \"{}\"", name), {.expected = names.empty() ? "a device; there is none" : names, .found = name, .advice = {}});
+    throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("the cuda backend has no device \"{}\"", name),
+                {.expected = names.empty() ? "a device; there is none" : names, .found = name, .advice = {}});
 }
 
 backend::Support Backend::supports(const backend::Model& model, const backend::CompileConfig& config) {
     if (!model.graph) return {false, "the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal, {}};
-    if (config.threads < 1 || config.streams < 1) throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
+    if (config.threads < 1 || config.streams < 1)
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
+    const std::vector<DeviceInfo> devices = enumerate();
+    const bool known = std::ranges::any_of(devices, [&](const DeviceInfo& info) { return info.routes.front().backend_device == config.device; });
+    if (!known) return {false, fmt::format("the cuda backend has no device \"{}\"", config.device), {}};
     backend::Support support{true, {}, missing_operations(*model.graph)};
-    if (!support.unsupported_nodes.empty()) return {false, fmt::format("no lowering for {}", support.unsupported_nodes.front()), support.unsupported_nodes};
+    if (!support.unsupported_nodes.empty())
+        return {false, fmt::format("no lowering for {}", support.unsupported_nodes.front()), support.unsupported_nodes};
     for (const auto& port : model.graph->inputs()) {
-        if (!from_openvino(port.get_element_type())) return {false, fmt::format("input \"{}\" of element type {}", port.get_node()->get_friendly_name(), port.get_element_type().get_type_name()), {}};
+        if (!from_openvino(port.get_element_type()))
+            return {false,
+                    fmt::format("input \"{}\" of element type {}", port.get_node()->get_friendly_name(), port.get_element_type().get_type_name()),
+                    {}};
     }
     for (const auto& port : model.graph->outputs()) {
-        if (!from_openvino(port.get_element_type())) return {false, fmt::format("output \"{}\" of element type {}", port.get_node()->get_friendly_name(), port.get_element_type().get_type_name()), {}};
+        if (!from_openvino(port.get_element_type()))
+            return {false,
+                    fmt::format("output \"{}\" of element type {}", port.get_node()->get_friendly_name(), port.get_element_type().get_type_name()),
+                    {}};
     }
     if (std::ranges::any_of(model.graph->inputs(), [](const auto& port) { return port.get_partial_shape().is_dynamic(); })) return support;
     // Shapes are known: attributes and value-dependent shapes show themselves in the lowering, which costs no device time.
@@ -60,8 +73,13 @@ backend::Support Backend::supports(const backend::Model& model, const backend::C
 
 std::unique_ptr<backend::Executable> Backend::compile(const backend::Model& model, const backend::CompileConfig& config) {
     try {
-        if (!model.graph) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal);
-        if (config.threads < 1 || config.streams < 1) throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
+        if (!model.graph)
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                        "the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal);
+        if (config.threads < 1 || config.streams < 1)
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
+        if (config.precision == Precision::automatic)
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "the precision must be decided before compiling");
         if (const auto missing = missing_operations(*model.graph); !missing.empty()) {
             throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("no lowering for {}", missing.front()));
         }

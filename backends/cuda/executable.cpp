@@ -27,11 +27,16 @@ Executable::Executable(std::shared_ptr<Device> device, const backend::Model& mod
     ports_.outputs = model.graph_outputs;
     const auto type_of = [](const ov::element::Type& type, const std::string& what) {
         const auto device_type = from_openvino(type);
-        if (!device_type) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("{} of element type {} can't be on a GPU", what, type.get_type_name()));
+        if (!device_type)
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                        fmt::format("{} of element type {} can't be on a GPU", what, type.get_type_name()));
         return to_public(*device_type);
     };
-    for (int index : ports_.inputs) ports_.input_types.push_back(index < 0 ? ElementType::undefined : type_of(graph_->input(static_cast<std::size_t>(index)).get_element_type(), "an input"));
-    for (int index : ports_.outputs) ports_.output_types.push_back(type_of(graph_->output(static_cast<std::size_t>(index)).get_element_type(), "an output"));
+    for (int index : ports_.inputs)
+        ports_.input_types.push_back(index < 0 ? ElementType::undefined
+                                               : type_of(graph_->input(static_cast<std::size_t>(index)).get_element_type(), "an input"));
+    for (int index : ports_.outputs)
+        ports_.output_types.push_back(type_of(graph_->output(static_cast<std::size_t>(index)).get_element_type(), "an output"));
 
     std::vector<Dims> shapes(graph_->inputs().size());
     bool known = true;
@@ -70,11 +75,14 @@ std::int64_t Executable::memory_bytes() const {
 }
 
 std::vector<std::pair<std::string, std::string>> Executable::properties() const {
-    std::vector<std::pair<std::string, std::string>> all{{"DEVICE", device_->capabilities().name}, {"PRECISION", std::string(to_string(options_.float_type))}};
+    std::vector<std::pair<std::string, std::string>> all{{"DEVICE", device_->capabilities().name},
+                                                         {"PRECISION", std::string(to_string(options_.float_type))}};
     const std::lock_guard lock(mutex_);
     if (programs_.empty()) return all;
     const Schedule& schedule = programs_.front().second->schedule();
-    const auto count = [&](Step::Kind kind) { return std::to_string(std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& step) { return step.kind == kind; })); };
+    const auto count = [&](Step::Kind kind) {
+        return std::to_string(std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& step) { return step.kind == kind; }));
+    };
     all.emplace_back("KERNELS", count(Step::Kind::kernel));
     all.emplace_back("LIBRARY_CALLS", count(Step::Kind::library));
     all.emplace_back("HOST_STEPS", count(Step::Kind::host));
@@ -114,7 +122,8 @@ void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
     }
     for (std::size_t k = 0; k < inputs.size(); ++k) {
         if (ports.inputs[k] < 0) continue;
-        if (inputs[k].empty()) throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "the cuda backend needs a value for every input that the graph uses");
+        if (inputs[k].empty())
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "the cuda backend needs a value for every input that the graph uses");
         if (inputs[k].type() != ports.input_types[k]) {
             throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "an input has another element type than the compiled model",
                         {.expected = std::string(to_string(ports.input_types[k])), .found = std::string(to_string(inputs[k].type())), .advice = {}});
@@ -153,9 +162,11 @@ void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
     for (std::size_t k = 0; k < outputs.size(); ++k) {
         const auto port = static_cast<std::size_t>(ports.outputs[k]);
         const Value& value = graph.value(graph.outputs[port]);
-        if (outputs[k].empty() || outputs[k].type() != ports.output_types[k] || outputs[k].shape() != value.dims) outputs[k] = Tensor(ports.output_types[k], value.dims);
+        if (outputs[k].empty() || outputs[k].type() != ports.output_types[k] || outputs[k].shape() != value.dims)
+            outputs[k] = Tensor(ports.output_types[k], value.dims);
         if (output_pointers_[port] != nullptr) {
-            const auto first = static_cast<std::size_t>(std::find(ports.outputs.begin(), ports.outputs.end(), ports.outputs[k]) - ports.outputs.begin());
+            const auto first =
+                static_cast<std::size_t>(std::find(ports.outputs.begin(), ports.outputs.end(), ports.outputs[k]) - ports.outputs.begin());
             repeated.emplace_back(k, first);
         } else {
             output_pointers_[port] = outputs[k].data();
@@ -168,7 +179,8 @@ void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
         output_pointers_[port] = duplicates_.back().data();
     }
     execution.run(input_pointers_, output_pointers_);
-    for (const auto& [to, from] : repeated) std::copy_n(static_cast<const std::byte*>(outputs[from].data()), outputs[from].size_bytes(), static_cast<std::byte*>(outputs[to].data()));
+    for (const auto& [to, from] : repeated)
+        std::copy_n(static_cast<const std::byte*>(outputs[from].data()), outputs[from].size_bytes(), static_cast<std::byte*>(outputs[to].data()));
 }
 
 void Request::cancel() noexcept {

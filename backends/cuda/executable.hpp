@@ -37,7 +37,7 @@ public:
 
     /// How Model::inputs and Model::outputs map to the graph's.
     struct Ports {
-        std::vector<int> inputs;   ///< -1: dropped by the reader
+        std::vector<int> inputs;  ///< -1: dropped by the reader
         std::vector<int> outputs;
         std::vector<ElementType> input_types, output_types;
     };
@@ -52,7 +52,7 @@ private:
     Ports ports_;
     LowerOptions options_;
     std::shared_ptr<WeightStore> weights_;
-    mutable std::mutex mutex_;  // guards programs_
+    mutable std::mutex mutex_;                                                          // guards programs_
     std::list<std::pair<std::vector<Dims>, std::shared_ptr<const Program>>> programs_;  // last used first
 };
 

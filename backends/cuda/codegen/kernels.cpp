@@ -196,8 +196,13 @@ public:
             names.push_back(fmt::format("p{}", p));
             out.arguments.push_back(id);
         }
-        out.text = fmt::format("#undef idx\n#define idx {}\n#define @_P {}\n#define @_A {}\n{}{}", wide_ ? "i64" : "i32", fmt::join(parameters, ", "),
-                               fmt::join(names, ", "), text_, kernel);
+        const std::string list = fmt::format("{}", fmt::join(parameters, ", "));
+        std::string with_parameters = kernel;  // the kernel itself names its parameters, functions use the macro
+        constexpr std::string_view kHead = "KERNEL(@)(@_P)";
+        if (const auto at = with_parameters.find(kHead); at != std::string::npos)
+            with_parameters.replace(at, kHead.size(), "KERNEL(@)(" + list + ")");
+        out.text = fmt::format("#undef idx\n#define idx {}\n#define @_P {}\n#define @_A {}\n{}{}", wide_ ? "i64" : "i32", list,
+                               fmt::join(names, ", "), text_, with_parameters);
         out.launch = launch;
         return out;
     }
