@@ -51,7 +51,7 @@ target = pathlib.Path(sys.argv[2])
 with zipfile.ZipFile(wheel) as archive:
     for entry in archive.infolist():
         parts = pathlib.PurePosixPath(entry.filename).parts
-        if entry.is_dir() or ".." in parts:
+        if entry.is_dir() or ".." in parts or "cccl" in parts:  # of CCCL, only nv/target, which lies beside
             continue
         if "include" in parts:
             to = target / "include" / pathlib.Path(*parts[parts.index("include") + 1:])
@@ -63,7 +63,7 @@ with zipfile.ZipFile(wheel) as archive:
         to.write_bytes(archive.read(entry))
 PYTHON
 done || fail "pip could not fetch what requirements/cuda.txt pins"
-for header in cuda.h nvml.h nvrtc.h cublasLt.h cudnn.h cudnn_frontend.h crt/host_defines.h; do
+for header in cuda.h nv/target nvml.h nvrtc.h cublasLt.h cudnn.h cudnn_frontend.h crt/host_defines.h; do
   [ -f "$work/env/include/$header" ] || fail "the pinned wheels hold no $header"
 done
 echo "$want" >"$work/env/.ai_vmm_cuda"

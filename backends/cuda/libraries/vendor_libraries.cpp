@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libraries/vendor_libraries.hpp"
+
+#include <cstring>
+#include <utility>
+
+#include "base/log.hpp"
+#include "libraries/cublaslt.hpp"
+#include "libraries/cudnn.hpp"
+
+namespace ai_vmm::cuda {
+namespace {
+
+constexpr std::string_view kMagic = "ai_vmm choices 1\n";
+
+void put(std::string& bytes, std::string_view text) {
+    const std::uint64_t size = text.size();
+    bytes.append(reinterpret_cast<const char*>(&size), sizeof(size)).append(text);
+}
+
+bool take(std::string_view& bytes, std::string& text) {
+    std::uint64_t size = 0;
+    if (bytes.size() < sizeof(size)) return false;
+    std::memcpy(&size, bytes.data(), sizeof(size));
+    bytes.remove_prefix(sizeof(size));
+    if (size > bytes.size()) return false;
+    text = bytes.substr(0, size);
+    bytes.remove_prefix(size);
+    return true;
+}
+
+}  // namespace
+
+std::string pack_choices(const std::map<std::string, std::string>& choices) {
+    std::string bytes(kMagic);
+    for (const auto& [key, choice] : choices) {
+        put(bytes, key);
+        put(bytes, choice);
+    }
+    return bytes;
+}
+
+std::optional<std::map<std::string, std::string>> unpack_choices(std::string_view bytes) {
+    if (!bytes.starts_with(kMagic)) return {};
+    bytes.remove_prefix(kMagic.size());
+    std::map<std::string, std::string> choices;
+    while (!bytes.empty()) {
+        std::string key;
+        std::string choice;
+        if (!take(bytes, key) || !take(bytes, choice)) return {};
+        choices[std::move(key)] = std::move(choice);
+    }
+    return choices;
+}
+
+VendorLibraries::VendorLibraries(Device& device, bool measure) : device_(device), measure_(measure) {}
+VendorLibraries::~VendorLibraries() = default;
+
+CublasLt* VendorLibraries::cublaslt() {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(cublaslt_opened_, true)) {
+        cublaslt_ = CublasLt::open(device_, cublaslt_reason_);
+        if (!cublaslt_) base::log_info(cublaslt_reason_);
+    }
+    return cublaslt_.get();
+}
+
+Cudnn* VendorLibraries::cudnn() {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(cudnn_opened_, true)) {
+        cudnn_ = Cudnn::open(device_, cudnn_reason_);
+        if (!cudnn_) base::log_info(cudnn_reason_);
+    }
+    return cudnn_.get();
+}
+
+template <typename Library, typename Spec>
+auto VendorLibraries::make_with(Library* library, const Spec& spec) {
+    decltype(library->make(spec, Tuning{})) call;
+    if (library == nullptr) return call;
+    const std::string key = to_string(spec);
+    Tuning tuning{.measure = measure_, .choice = {}};
+    {
+        const std::lock_guard lock(mutex_);
+        if (const auto found = choices_.find(key); found != choices_.end()) tuning.choice = found->second;
+    }
+    call = library->make(spec, tuning);
+    if (call == nullptr) return call;
+    std::string choice = call->choice();
+    if (!choice.empty() && choice != tuning.choice) {
+        const std::lock_guard lock(mutex_);
+        choices_[key] = std::move(choice);
+    }
+    return call;
+}
+
+std::unique_ptr<LibraryCall> VendorLibraries::make(const MatmulSpec& spec) { return make_with(cublaslt(), spec); }
+std::unique_ptr<LibraryCall> VendorLibraries::make(const ConvolutionSpec& spec) { return make_with(cudnn(), spec); }
+std::unique_ptr<LibraryCall> VendorLibraries::make(const AttentionSpec& spec) { return make_with(cudnn(), spec); }
+std::unique_ptr<RecurrentCall> VendorLibraries::make(const RecurrentSpec& spec) { return make_with(cudnn(), spec); }
+
+std::vector<std::string> VendorLibraries::describe() {
+    const CublasLt* const lt = cublaslt();
+    const Cudnn* const dnn = cudnn();
+    const std::lock_guard lock(mutex_);
+    return {lt != nullptr ? "cuBLASLt " + std::to_string(lt->version()) : cublaslt_reason_,
+            dnn != nullptr ? "cuDNN " + std::to_string(dnn->version()) : cudnn_reason_};
+}
+
+std::string VendorLibraries::choices() const {
+    const std::lock_guard lock(mutex_);
+    return pack_choices(choices_);
+}
+
+bool VendorLibraries::add_choices(std::string_view bytes) {
+    auto added = unpack_choices(bytes);
+    if (!added) return false;
+    const std::lock_guard lock(mutex_);
+    added->merge(choices_);
+    choices_ = std::move(*added);
+    return true;
+}
+
+}  // namespace ai_vmm::cuda
