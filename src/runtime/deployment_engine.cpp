@@ -311,27 +311,10 @@ void DeploymentEngine::submit(std::vector<Tensor> inputs, RunOptions options, st
     std::vector<Tensor> probe(options_.outputs.size());
     check(inputs, probe);
     auto task = std::make_shared<Task>(Task{std::move(inputs), std::move(options), std::move(done)});
-    if (task->options.timeout) {
-        // Time in the queue counts: the task carries its deadline.
-        const Clock::time_point deadline = Clock::now() + *task->options.timeout;
-        post(
-            [this, task, deadline] {
-                task->options.timeout = std::max<std::chrono::nanoseconds>(deadline - Clock::now(), std::chrono::nanoseconds{0});
-                RunResult result;
-                try {
-                    std::vector<Tensor> outputs(options_.outputs.size());
-                    run_admitted(task->inputs, outputs, task->options, 1);
-                    result.outputs = name_outputs(std::move(outputs));
-                } catch (...) {
-                    result.error = std::make_exception_ptr(current_error());
-                }
-                task->done(std::move(result));
-            },
-            true);
-        return;
-    }
     post(
-        [this, task] {
+        [this, task, queued = Clock::now()] {
+            // Time in the queue counts.
+            if (auto& timeout = task->options.timeout) *timeout = std::max<std::chrono::nanoseconds>(*timeout - (Clock::now() - queued), {});
             RunResult result;
             try {
                 std::vector<Tensor> outputs(options_.outputs.size());
