@@ -130,7 +130,8 @@ torch.save({"embeddings.word_embeddings.weight": Evil()}, folder / "pytorch_mode
     EXPECT_FALSE(fs::exists(mark));
 }
 
-/// The sentences and cosine similarities that the sentence-transformers documentation publishes for all-MiniLM-L6-v2.
+/// The sentences and cosine similarities that the documentation of sentence-transformers publishes for all-MiniLM-L6-v2:
+/// https://sbert.net/docs/sentence_transformer/usage/usage.html
 TEST(Converted, SentenceEncoderGivesItsPublishedSimilarities) {
     AI_VMM_NEED_CONVERTER();
     const std::string found =
