@@ -17,14 +17,12 @@ REAL_FILES = [
     "speech/kws_ref_model", "speech/micro_speech_quantized.tflite", "speech/mlperf_sww.tflite", "speech/mnist_lstm.tflite",
     "speech/silero_vad.onnx", "speech/silero_vad_16k_op15.onnx", "speech/silero_vad_openvino_16k.onnx",
     "vision/mlperf_resnet8.tflite", "vision/mlperf_resnet8_int8.tflite", "vision/mlperf_vww_float.tflite", "vision/mlperf_vww_int8.tflite",
-    "vision/mobilenet_v2_int8.tflite",
+    "vision/mobilenet_v2_int8.tflite", "vision/person_detect.tflite",
 ]  # fmt: skip
 
 # Shapes of inputs that a file leaves free, as its authors use it.
 SHAPES: dict[str, list[str]] = {
-    "speech/silero_vad.onnx": ["input=1x512", "state=2x1x128"],
     "speech/silero_vad_16k_op15.onnx": ["input=1x576", "state=2x1x128"],
-    "speech/silero_vad_openvino_16k.onnx": ["input=1x576", "state=2x1x128"],
 }
 
 DIRECT = {"onnx", "openvino_ir", "tensorflow_saved_model", "tensorflow_frozen", "tflite", "paddle"}

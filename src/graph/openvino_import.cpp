@@ -185,9 +185,10 @@ std::string current_refusal() {
     }
 }
 
-Imported import_with(std::string_view frontend_name, const ov::AnyVector& arguments) {
+Imported import_with(std::string_view frontend_name, const ov::AnyVector& arguments, const std::vector<std::shared_ptr<ov::Extension>>& extensions) {
     const auto frontend = load_frontend(frontend_name);
     try {
+        for (const auto& extension : extensions) frontend->add_extension(extension);
         const auto input = frontend->load(arguments);
         if (!input) return {.graph = nullptr, .refusal = "OpenVINO's reader doesn't recognise the file"};
         auto graph = frontend->convert(input);

@@ -12,8 +12,9 @@
 #include "ai_vmm/model.hpp"
 
 namespace ov {
+class Extension;
 class Model;
-}
+}  // namespace ov
 
 namespace ai_vmm::graph {
 
@@ -24,9 +25,10 @@ struct Imported {
 };
 
 /// Loads and converts with the OpenVINO reader of that name ("onnx", "tf", "tflite", "paddle", "gguf"). Nothing else is probed, no extension
-/// is loaded. Thread-safe. Vendor exceptions become `refusal`.
+/// but `extensions` is used. Thread-safe. Vendor exceptions become `refusal`.
 /// @throws Error(unavailable) the reader's library is missing; Error(resource_exhausted) out of memory.
-[[nodiscard]] Imported import_with(std::string_view frontend, const ov::AnyVector& arguments);
+[[nodiscard]] Imported import_with(std::string_view frontend, const ov::AnyVector& arguments,
+                                   const std::vector<std::shared_ptr<ov::Extension>>& extensions = {});
 
 /// Reads OpenVINO IR from memory; `weights` may be null.
 [[nodiscard]] Imported import_ir(const std::string& xml, std::shared_ptr<const std::string> weights);

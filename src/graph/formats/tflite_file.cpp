@@ -3,6 +3,9 @@
 #include "graph/formats/tflite_file.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
 #include <optional>
 
 #include "graph/bytes.hpp"
@@ -13,6 +16,11 @@ namespace {
 constexpr std::string_view kWhat = "TensorFlow Lite file";
 constexpr std::uint32_t kMaxItems = 1u << 24;
 constexpr std::uint32_t kMaxRank = 64;
+
+constexpr std::int32_t kSvdf = 27;  // BuiltinOperator
+constexpr std::int32_t kSequenceLstm = 44;
+constexpr std::uint8_t kSequenceLstmOptions = 71;  // BuiltinOptions
+constexpr std::int8_t kTanh = 4;                   // ActivationFunctionType
 
 [[noreturn]] void damaged(const std::string& why) {
     throw malformed("the TensorFlow Lite file is damaged: " + why, "a valid TensorFlow Lite model", {}, "get the file again");
@@ -122,10 +130,10 @@ public:
         if (version != 3) {
             throw malformed("the TensorFlow Lite file has an unknown schema version", "3", std::to_string(version), "convert the model again");
         }
-        std::uint32_t codes = 0;
+        std::vector<std::int32_t> codes;
         model.tables(1, [&](std::uint32_t, const Table& code) {
-            ++codes;
             static_cast<void>(code.text(1));
+            codes.push_back(std::max<std::int32_t>(code.scalar<std::int8_t>(0, 0), code.scalar<std::int32_t>(3, 0)));
         });
         std::uint32_t buffers = 0;
         model.tables(4, [&](std::uint32_t, const Table& buffer) {
@@ -145,7 +153,7 @@ public:
     }
 
 private:
-    void subgraph(const Table& graph, bool main, std::uint32_t codes, std::uint32_t buffers) {
+    void subgraph(const Table& graph, bool main, const std::vector<std::int32_t>& codes, std::uint32_t buffers) {
         std::vector<TensorInfo> tensors;
         graph.tables(0, [&](std::uint32_t, const Table& tensor) {
             tensors.push_back(tensor_info(tensor));
@@ -156,6 +164,8 @@ private:
                 static_cast<void>(table.vector(1, 4));
                 static_cast<void>(table.vector(2, 4));
                 static_cast<void>(table.vector(3, 8));
+                const auto axis = table.field(6);
+                if (tensors.back().shape.size() == 1 && axis && view_.at<std::int32_t>(*axis) != 0) file_.repairs.emplace_back(*axis, 0);
             }
         });
         const auto check = [&](std::int32_t index, bool may_be_absent) {
@@ -163,12 +173,18 @@ private:
                 damaged("a reference to tensor " + std::to_string(index) + " of " + std::to_string(tensors.size()));
             }
         };
-        graph.tables(3, [&](std::uint32_t, const Table& operation) {
+        graph.tables(3, [&](std::uint32_t number, const Table& operation) {
             const auto code = operation.scalar<std::uint32_t>(0, 0);
-            if (code >= codes) damaged("an operation without a type");
+            if (code >= codes.size()) damaged("an operation without a type");
             for (const std::int32_t index : operation.scalars<std::int32_t>(1)) check(index, true);
             for (const std::int32_t index : operation.scalars<std::int32_t>(2)) check(index, true);
+            if (!file_.refusal.empty()) return;
+            if (codes[code] == kSvdf) file_.refusal = "SVDF (operation " + std::to_string(number) + ") has no counterpart in OpenVINO";
+            if (codes[code] == kSequenceLstm) lstm(operation, number, tensors);
         });
+        for (std::size_t i = 0; i < tensors.size() && file_.refusal.empty(); ++i) {
+            if (tensors[i].name.empty()) file_.refusal = "tensor " + std::to_string(i) + " has no name, which OpenVINO's reader insists on";
+        }
         const auto ports = [&](std::uint32_t number, const char* unnamed, std::vector<TensorInfo>& out) {
             for (const std::int32_t index : graph.scalars<std::int32_t>(number)) {
                 check(index, false);
@@ -181,12 +197,51 @@ private:
         ports(2, "output_", file_.outputs);
     }
 
+    /// Takes the states of a float LSTM out of its inputs, or says why that LSTM can't be converted.
+    void lstm(const Table& operation, std::uint32_t number, const std::vector<TensorInfo>& tensors) {
+        const auto refuse = [&](const std::string& why) {
+            file_.refusal = "UNIDIRECTIONAL_SEQUENCE_LSTM (operation " + std::to_string(number) + ") " + why;
+        };
+        const auto [count, begin] = operation.vector(1, 4);
+        const std::vector<std::int32_t> inputs = operation.scalars<std::int32_t>(1);
+        if (count != 20 && count != 24) return refuse("has " + std::to_string(count) + " inputs rather than 20 or 24");
+        for (std::uint32_t i = 0; i < count; ++i) {
+            const bool optional = (i >= 9 && i <= 11) || i == 16 || i == 17 || i >= 20;  // peepholes, projection, normalisation
+            if (optional != (inputs[i] < 0)) {
+                return refuse(optional ? "has peepholes, a projection or normalisation, which are not converted" : "lacks one of its four gates");
+            }
+            if (optional) continue;
+            const ElementType type = tensors[static_cast<std::size_t>(inputs[i])].type;
+            if (type != ElementType::f32)
+                return refuse("computes in " + std::string(to_string(type)) + ", whose integer steps no other operation repeats; f32 is converted");
+        }
+        const auto options = operation.reference(4);
+        if (!options || operation.scalar<std::uint8_t>(3, 0) != kSequenceLstmOptions) return refuse("has no options");
+        const Table table(view_, *options);
+        if (table.scalar<std::int8_t>(0, 0) != kTanh) return refuse("has another activation than tanh");
+        if (table.scalar<std::uint8_t>(5, 0) != 0) return refuse("has diagonal recurrent weights, which are not converted");
+        const bool time_major = table.scalar<std::uint8_t>(3, 0) != 0;
+        const auto cell_clip = std::bit_cast<float>(table.scalar<std::uint32_t>(1, 0));
+        if (!std::isfinite(cell_clip)) return refuse("has a bound of its cells that is no number");
+        if (has_lstm_ && (time_major != file_.time_major || cell_clip != file_.cell_clip)) return refuse("and another one have different options");
+        has_lstm_ = true;
+        file_.time_major = time_major;
+        file_.cell_clip = cell_clip;
+        for (const std::uint32_t state : {18U, 19U}) file_.repairs.emplace_back(begin + 4 * std::uint64_t{state}, -1);
+    }
+
     BoundedView view_;
     TfliteFile file_;
+    bool has_lstm_ = false;
 };
 
 }  // namespace
 
 TfliteFile parse_tflite(std::string_view bytes) { return Parser(bytes).parse(); }
+
+std::string repaired(std::string bytes, const TfliteFile& file) {
+    for (const auto& [position, value] : file.repairs) std::memcpy(bytes.data() + position, &value, sizeof value);
+    return bytes;
+}
 
 }  // namespace ai_vmm::graph

@@ -62,6 +62,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Expected{"speech/silero_vad.onnx", onnx, {"input", "state", "sr"}, {"output", "stateN"}, false},
                       Expected{"speech/silero_vad_16k_op15.onnx", onnx, {"input", "state", "sr"}, {"output", "stateN"}, false},
                       Expected{"speech/silero_vad_openvino_16k.onnx", onnx, {"input", "state"}, {"output", "stateN"}, true},
+                      Expected{"speech/mnist_lstm.tflite", tflite, {"serving_default_fixed_input:0"}, {"StatefulPartitionedCall:0"}, true},
+                      Expected{"vision/person_detect.tflite", tflite, {"input"}, {"MobilenetV1/Predictions/Reshape_1"}, true},
                       Expected{"vision/mobilenet_v2_int8.tflite", tflite, {"input.5"}, {"Xq.1"}, true}),
     [](const auto& test) {
         std::string name = test.param.file;
@@ -72,10 +74,10 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(RealModels, RefusalsSayWhatIsLackingAndWhatToDo) {
     AI_VMM_NEED_MODELS();
     const std::vector<std::tuple<std::string, ErrorCode, std::string>> cases = {
-        {"speech/dtln_noise_suppression.tflite", ErrorCode::unimplemented, "UNIDIRECTIONAL_SEQUENCE_LSTM"},
-        {"speech/keyword_scrambled.tflite", ErrorCode::unimplemented, "no 'name'"},
+        {"speech/dtln_noise_suppression.tflite", ErrorCode::unimplemented, "UNIDIRECTIONAL_SEQUENCE_LSTM (operation 0) computes in i8"},
+        {"speech/micro_speech_lstm.tflite", ErrorCode::unimplemented, "UNIDIRECTIONAL_SEQUENCE_LSTM (operation 0) computes in i8"},
+        {"speech/keyword_scrambled.tflite", ErrorCode::unimplemented, "SVDF (operation 1)"},
         {"speech/audio_preprocessor_float.tflite", ErrorCode::unimplemented, "SignalWindow"},
-        {"vision/person_detect.tflite", ErrorCode::unimplemented, "axis 3 is out of range"},
         {"vision/executorch_cifar_net.pth", ErrorCode::invalid_argument, "state dictionary"},
         {"speech/executorch_kws.pth", ErrorCode::invalid_argument, "state dictionary"},
         {"vision/mlperf_resnet8.h5", ErrorCode::invalid_argument, "HDF5"},
