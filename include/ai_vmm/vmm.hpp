@@ -113,6 +113,15 @@ public:
     /// The first error is thrown after all have ended.
     [[nodiscard]] std::vector<TensorMap> execute_batch(std::span<const TensorMap> batch, const RunOptions& options = {});
 
+    /// Inputs to try the model with: `given`, and generated values for the rest, as those that the plan was verified with (ids below the vocabulary,
+    /// values that the model compares an input with, images, audio). Deterministic for a seed. Runs the model, which metrics() counts, to see that it
+    /// takes them; up to eight kinds of values are tried.
+    /// @param shapes  by name, of generated inputs with free dimensions; else what the analyser assumed
+    /// @throws Error(invalid_argument) an unknown name, a shape that does not fit, or an input whose values decide shapes is not given.
+    /// @throws Error as execute(), with advice: the model refuses every set.
+    [[nodiscard]] TensorMap sample_inputs(const TensorMap& given = {}, const std::vector<std::pair<std::string, Shape>>& shapes = {},
+                                          std::uint64_t seed = 0);
+
     [[nodiscard]] DeploymentDescription describe() const;
     [[nodiscard]] Explanation explain() const;
     [[nodiscard]] DeploymentMetrics metrics() const;

@@ -14,9 +14,11 @@
 #include "base/file.hpp"
 #include "graph/assumed_shapes.hpp"
 #include "graph/category.hpp"
+#include "graph/compared_values.hpp"
 #include "graph/costs.hpp"
 #include "graph/features.hpp"
 #include "graph/file_ops.hpp"
+#include "graph/shape_inputs.hpp"
 #include "graph/weights.hpp"
 
 namespace ai_vmm::graph {
@@ -265,6 +267,7 @@ void analyse_content(const Located& located, ModelProfile& profile) {
     profile.quantized = ops->quantized;
     if (ops->quantized) profile.quantization.push_back("the file holds quantised tensors or quantising operators");
     profile.stateful = ops->stateful;
+    profile.compared_values = std::move(ops->compared_values);
     std::map<std::string, std::int64_t> by_type;
     for (const auto& [type, elements] : ops->parameters_by_type) by_type[std::string(to_string(type))] = elements;
     profile.precision = dominant(by_type);
@@ -301,9 +304,11 @@ ModelProfile analyse(const Located& located, const backend::Model& model, const 
     ModelProfile profile = start_profile(located);
     profile.inputs = model.inputs;
     profile.outputs = model.outputs;
+    profile.shape_deciding_inputs = inputs_that_set_shapes(model);
     try {
         add_dynamic_dimensions(profile);
         if (model.graph) {
+            profile.compared_values = compared_values(model);
             analyse_graph(model, input_shapes, profile);
         } else {
             if (!model.graph_refusal.empty()) profile.notes.push_back("OpenVINO's reader refuses the model: " + model.graph_refusal);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ai_vmm/model.hpp"
+#include "graph/compared_values.hpp"
 #include "graph/features.hpp"
 
 namespace ai_vmm::graph {
@@ -29,6 +30,7 @@ struct FileOps {
     bool stateful = false;
     std::vector<TensorInfo> inputs;
     std::vector<TensorInfo> outputs;
+    ComparedValues compared_values;  ///< as compared_values(); of ONNX files only
     Features features;
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstring>
 #include <exception>
+#include <initializer_list>
 #include <protozero/pbf_reader.hpp>
 #include <unordered_map>
 #include <unordered_set>
@@ -66,12 +68,51 @@ bool is_real(ElementType type) {
 struct Constant {
     ElementType type = ElementType::undefined;
     Shape shape;
+    std::optional<std::int64_t> value;  ///< of an integer tensor of one element
 };
+
+/// The element of an integer tensor that holds one, from whichever field it is in.
+std::optional<std::int64_t> single_integer(const Constant& tensor, const std::vector<std::int64_t>& listed, const std::string& raw) {
+    if (tensor.type != ElementType::i64 && tensor.type != ElementType::i32) return std::nullopt;
+    if (std::ranges::any_of(tensor.shape, [](std::int64_t size) { return size != 1; })) return std::nullopt;
+    if (listed.size() == 1) return listed[0];
+    std::int64_t wide = 0;
+    std::int32_t narrow = 0;
+    if (tensor.type == ElementType::i64 && raw.size() == sizeof wide) {
+        std::memcpy(&wide, raw.data(), sizeof wide);
+        return wide;
+    }
+    if (tensor.type == ElementType::i32 && raw.size() == sizeof narrow) {
+        std::memcpy(&narrow, raw.data(), sizeof narrow);
+        return narrow;
+    }
+    return std::nullopt;
+}
 
 Constant read_tensor(pbf_reader message, std::string* name) {
     Constant tensor;
+    std::vector<std::int64_t> listed;
+    std::string raw;
     while (message.next()) {
         switch (message.tag()) {
+            case 5:  // int32_data and int64_data; both are varints
+            case 7:
+                if (message.wire_type() == protozero::pbf_wire_type::length_delimited) {
+                    for (const std::int64_t value : message.get_packed_int64()) {
+                        listed.push_back(value);
+                        if (listed.size() > 1) break;
+                    }
+                } else {
+                    const std::int64_t value = integer_of(message);
+                    if (listed.size() <= 1) listed.push_back(value);
+                }
+                break;
+            case 9: {
+                require_wire_type(message, protozero::pbf_wire_type::length_delimited);
+                const protozero::data_view view = message.get_view();
+                if (view.size() <= sizeof(std::int64_t)) raw.assign(view.data(), view.size());
+                break;
+            }
             case 1:  // dims: packed or not
                 if (message.wire_type() == protozero::pbf_wire_type::length_delimited) {
                     for (const std::int64_t value : message.get_packed_int64()) {
@@ -91,6 +132,7 @@ Constant read_tensor(pbf_reader message, std::string* name) {
             default: message.skip();
         }
     }
+    tensor.value = single_integer(tensor, listed, raw);
     return tensor;
 }
 
@@ -226,6 +268,7 @@ public:
 private:
     void add_constant(const std::string& name, const Constant& tensor) {
         if (!name.empty()) constants_[name] = tensor.shape;
+        if (!name.empty() && tensor.value) integers_[name] = *tensor.value;
         const bool low_bit = is_low_bit(tensor.type);
         if (tensor.shape.empty() || !(is_real(tensor.type) || low_bit)) return;
         double elements = 1;
@@ -242,6 +285,7 @@ private:
         Node node;
         std::vector<pbf_reader> bodies;
         std::vector<pbf_reader> tensors;
+        std::optional<std::int64_t> value_int;
         while (message.next()) {
             switch (message.tag()) {
                 case 1: node.inputs.push_back(string_of(message)); break;
@@ -263,11 +307,13 @@ private:
                         }
                     }
                     if (name == "group") node.group = integer;
+                    if (name == "value_int") value_int = integer;
                     break;
                 }
                 default: message.skip();
             }
         }
+        if (node.type == "Constant" && value_int && !node.outputs.empty()) integers_[node.outputs[0]] = *value_int;
         for (const pbf_reader& tensor : tensors) {
             const Constant constant = read_tensor(tensor, nullptr);
             add_constant(node.type == "Constant" && !node.outputs.empty() ? node.outputs[0] : std::string(), constant);
@@ -275,6 +321,7 @@ private:
         ++result.operators[node.domain.empty() || node.domain == "ai.onnx" ? node.type : node.domain + "." + node.type];
         for (const std::string& output : node.outputs) producers_[output] = {node.type, node.inputs.empty() ? std::string() : node.inputs[0]};
         add_features(node);
+        add_comparison(node);
         for (const pbf_reader& body : bodies) graph(body, depth + 1);
     }
 
@@ -288,6 +335,28 @@ private:
             }
         }
         return found == constants_.end() ? nullptr : &found->second;
+    }
+
+    /// The name at the start of a chain of `operations`.
+    std::string source(std::string name, std::initializer_list<std::string_view> operations) const {
+        for (int step = 0; step < 64; ++step) {
+            const auto producer = producers_.find(name);
+            if (producer == producers_.end() || std::ranges::find(operations, producer->second.first) == operations.end()) break;
+            name = producer->second.second;
+        }
+        return name;
+    }
+
+    void add_comparison(const Node& node) {
+        if (node.type != "Equal" || node.inputs.size() != 2) return;
+        for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
+            const auto passing = {std::string_view("Cast"), std::string_view("Squeeze"), std::string_view("Unsqueeze"), std::string_view("Reshape"),
+                                  std::string_view("Identity")};
+            const auto input = input_shapes_.find(source(node.inputs[side], passing));
+            const auto value = integers_.find(source(node.inputs[1 - side], passing));
+            if (input == input_shapes_.end() || value == integers_.end() || !may_be_switch(input->second)) continue;
+            add_value(result.compared_values, input->first, value->second);
+        }
     }
 
     /// The input that a value comes from through operations that only convert or move.
@@ -351,6 +420,7 @@ private:
     }
 
     std::unordered_map<std::string, Shape> constants_;
+    std::unordered_map<std::string, std::int64_t> integers_;  // constants of one integer
     std::unordered_map<std::string, TensorInfo> input_shapes_;
     std::unordered_map<std::string, std::pair<std::string, std::string>> producers_;  // value -> operation, its first input
     int softmax_ = 0;

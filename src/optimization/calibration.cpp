@@ -20,7 +20,8 @@ namespace {
 constexpr std::int64_t kDefaultIds = 100;    // vocabulary where nothing tells
 constexpr std::int64_t kDefaultLength = 16;  // dynamic dimension where nothing tells
 constexpr std::int64_t kDefaultImage = 224;
-constexpr std::int64_t kNumericFeatures = 1000;  // integers that index no table
+constexpr std::array<std::int64_t, 2> kSampleRates{16000, 8000};  // of speech
+constexpr std::int64_t kNumericFeatures = 1000;                   // integers that index no table
 
 /// splitmix64: https://prng.di.unimi.it/splitmix64.c
 class Random {
@@ -162,6 +163,7 @@ struct Plan {
     Shape shape;
     std::int64_t bound = kDefaultIds;  ///< of ids
     std::int64_t length = 1;           ///< of the sequence that a length speaks of
+    std::vector<std::int64_t> values;  ///< that the model knows; sets take them in turn
 };
 
 std::optional<Shape> shape_named(const std::vector<std::pair<std::string, Shape>>& shapes, const std::string& name) {
@@ -219,6 +221,13 @@ std::vector<Plan> plans_of(std::span<const TensorInfo> infos, const ModelProfile
         Plan plan;
         plan.shape = shape_of(info, profile, shapes);
         plan.role = role_of(info, plan.shape, profile);
+        const auto compared = std::ranges::find(profile.compared_values, info.name, [](const auto& entry) { return entry.first; });
+        if (compared != profile.compared_values.end()) plan.values = compared->second;
+        if (plan.role == Role::sample_rate) {  // a model may compare with one rate only and take the other in its last branch
+            for (const std::int64_t rate : kSampleRates) {
+                if (std::ranges::find(plan.values, rate) == plan.values.end()) plan.values.push_back(rate);
+            }
+        }
         const auto count = static_cast<std::int64_t>(element_count(plan.shape));
         if (plan.role == Role::ids || plan.role == Role::bytes) id_counts.push_back(count);
         const bool sequence = plan.role != Role::state && plan.role != Role::length && plan.shape.size() >= 2;
@@ -360,14 +369,18 @@ Tensor make_input(const TensorInfo& info, const Plan& plan, int set, Random rand
         fill_strings(tensor, random);
         return tensor;
     }
+    if (!plan.values.empty()) {  // shifted every four sets, so that each kind of other inputs meets each value
+        fill_constant(tensor, static_cast<double>(plan.values[static_cast<std::size_t>(set + set / 4) % plan.values.size()]));
+        return tensor;
+    }
     switch (plan.role) {
+        case Role::sample_rate:
         case Role::features: fill_features(tensor, set, random); break;
         case Role::image: fill_image(tensor, set, random); break;
         case Role::waveform: fill_waveform(tensor, set, random); break;
         case Role::ids:
         case Role::bytes: fill_ids(tensor, set, plan.bound, random); break;
         case Role::mask: fill_constant(tensor, 1); break;
-        case Role::sample_rate: fill_constant(tensor, 16000); break;
         case Role::length: fill_constant(tensor, static_cast<double>(plan.length)); break;
         case Role::segment:
         case Role::state: fill_constant(tensor, 0); break;

@@ -45,10 +45,11 @@ struct Agreement {
                                 const Tolerance& tolerance);
 
 /// Generates calibration inputs for a model: `count` sets, deterministic for a seed. Values suit the input: token ids below a vocabulary bound,
-/// masks of ones, lengths, images in their range, audio; dynamic dimensions take `shapes` or the defaults that the analyser uses.
+/// masks of ones, lengths, the values that the model compares an input with, images in their range, audio; dynamic dimensions take `shapes` or the
+/// defaults that the analyser uses. Ids go up to the smallest embedding table that the profile's nodes tell of; a model may still refuse a set, which
+/// then tells nothing.
 /// @param infos    the model's inputs
-/// Ids go up to the smallest embedding table that the profile's nodes tell of; a model may still refuse a set, which then tells nothing.
-/// @param profile  evidence used for value ranges (category, nodes, assumed_shapes)
+/// @param profile  evidence used for value ranges (category, nodes, assumed_shapes, compared_values)
 /// @param shapes   by input name; -1 where any size does
 /// @throws Error(invalid_argument) a shape does not fit its input, or an input has no known rank and no shape is given for it.
 [[nodiscard]] std::vector<std::vector<Tensor>> make_calibration_inputs(std::span<const TensorInfo> infos, const ModelProfile& profile,

@@ -12,7 +12,6 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "graph/analyser.hpp"
-#include "graph/shape_inputs.hpp"
 #include "optimization/equivalence.hpp"
 #include "runtime/tuner.hpp"
 #include "vmm/model_json.hpp"
@@ -25,7 +24,7 @@ using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 using planning::CandidateKey;
 
-constexpr int kArtifactVersion = 1;
+constexpr int kArtifactVersion = 2;
 constexpr int kCalibrationSets = 8;
 constexpr std::uint64_t kCalibrationSeed = 20240601;
 constexpr std::size_t kMaxCheckBytes = std::size_t{4} << 20;
@@ -133,8 +132,8 @@ void check_shape_names(const Constraints& constraints, const std::vector<TensorI
 }
 
 /// Inputs whose values decide shapes and for which the caller gave no calibration tensor.
-std::vector<std::string> undecided_shape_inputs(const backend::Model& model, const Constraints& constraints) {
-    std::vector<std::string> names = graph::inputs_that_set_shapes(model);
+std::vector<std::string> undecided_shape_inputs(const ModelProfile& profile, const Constraints& constraints) {
+    std::vector<std::string> names = profile.shape_deciding_inputs;
     std::erase_if(names, [&](const std::string& name) {
         return std::ranges::any_of(constraints.calibration, [&](const auto& entry) { return entry.first == name; });
     });
@@ -401,7 +400,7 @@ void Deployer::build(Job& job) {
         if (!route.supported || excluded || route.kind != to_string(DeviceKind::cpu) || !route.gflops.contains(Precision::f32)) continue;
         tune.reference_keys.push_back({route.engine, route.device, Precision::f32, std::min(job.thread_budget, route.max_threads), 1, 1});
     }
-    const std::vector<std::string> deciding = undecided_shape_inputs(*model, job.constraints);
+    const std::vector<std::string> deciding = undecided_shape_inputs(out.profile, job.constraints);
     if (!deciding.empty()) tune.calibration.clear();  // engines trust such values; generated ones could end the process
     if (!tune.calibration.empty()) {
         std::vector<Shape> shapes;

@@ -77,6 +77,8 @@ Json profile_to_json(const ModelProfile& p) {
     }
     Json shapes = Json::array();
     for (const auto& [name, shape] : p.assumed_shapes) shapes.push_back({name, shape});
+    Json compared = Json::array();
+    for (const auto& [name, values] : p.compared_values) compared.push_back({name, values});
     return {{"name", p.name},
             {"format", static_cast<int>(p.format)},
             {"file_size_bytes", p.file_size_bytes},
@@ -87,6 +89,8 @@ Json profile_to_json(const ModelProfile& p) {
             {"outputs", tensor_infos_to_json(p.outputs)},
             {"dynamic_dimensions", p.dynamic_dimensions},
             {"assumed_shapes", std::move(shapes)},
+            {"compared_values", std::move(compared)},
+            {"shape_deciding_inputs", p.shape_deciding_inputs},
             {"precision", p.precision},
             {"quantized", p.quantized},
             {"quantization", p.quantization},
@@ -112,6 +116,9 @@ ModelProfile profile_from_json(const Json& json) {
     p.outputs = tensor_infos_from_json(json.at("outputs"));
     json.at("dynamic_dimensions").get_to(p.dynamic_dimensions);
     for (const Json& entry : json.at("assumed_shapes")) p.assumed_shapes.emplace_back(entry.at(0).get<std::string>(), entry.at(1).get<Shape>());
+    for (const Json& entry : json.at("compared_values"))
+        p.compared_values.emplace_back(entry.at(0).get<std::string>(), entry.at(1).get<std::vector<std::int64_t>>());
+    json.at("shape_deciding_inputs").get_to(p.shape_deciding_inputs);
     json.at("precision").get_to(p.precision);
     json.at("quantized").get_to(p.quantized);
     json.at("quantization").get_to(p.quantization);

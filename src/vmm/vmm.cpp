@@ -7,6 +7,7 @@
 
 #include "cache/artifact_store.hpp"
 #include "hal/registry.hpp"
+#include "optimization/equivalence.hpp"
 #include "planning/planner.hpp"
 #include "runtime/deployment_engine.hpp"
 #include "runtime/thread_account.hpp"
@@ -102,6 +103,50 @@ void Deployment::execute_async(TensorMap inputs, std::function<void(RunResult)> 
 
 std::vector<TensorMap> Deployment::execute_batch(std::span<const TensorMap> batch, const RunOptions& options) {
     return guarded([&] { return impl_->engine->run_batch(batch, options); });
+}
+
+TensorMap Deployment::sample_inputs(const TensorMap& given, const std::vector<std::pair<std::string, Shape>>& shapes, std::uint64_t seed) {
+    return guarded([&] {
+        const std::vector<TensorInfo>& infos = impl_->engine->inputs();
+        const ModelProfile& profile = impl_->deployed.profile;
+        const auto known = [&](const std::string& name) { return std::ranges::find(infos, name, &TensorInfo::name) != infos.end(); };
+        for (const auto& [name, shape] : shapes) {
+            if (!known(name)) throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the model has no input '" + name + "'");
+        }
+        for (const std::string& name : profile.shape_deciding_inputs) {
+            if (given.find(name) != nullptr) continue;
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the values of input '" + name + "' decide shapes, so none are made up",
+                        {.expected = "a value for '" + name + "'", .found = {}, .advice = "give that input"});
+        }
+        constexpr int kKinds = 8;
+        const auto sets = optimization::make_calibration_inputs(infos, profile, shapes, kKinds, seed);
+        std::optional<Error> refusal;
+        for (const std::vector<Tensor>& set : sets) {
+            TensorMap inputs;
+            for (std::size_t i = 0; i < infos.size(); ++i) {
+                const Tensor* tensor = given.find(infos[i].name);
+                inputs.push_back(infos[i].name, tensor != nullptr ? *tensor : set[i]);
+            }
+            for (const auto& [name, tensor] : given) {
+                if (!known(name)) inputs.push_back(name, tensor);  // refused by name below
+            }
+            try {
+                static_cast<void>(execute(inputs));
+                return inputs;
+            } catch (const Error& error) {
+                if (error.code() != ErrorCode::internal && error.code() != ErrorCode::invalid_argument) throw;
+                if (!refusal) refusal = error;
+            }
+        }
+        std::string tried;
+        for (std::size_t i = 0; i < infos.size(); ++i) {
+            if (given.find(infos[i].name) == nullptr) tried += (tried.empty() ? "" : ", ") + infos[i].name + to_string(sets[0][i].shape());
+        }
+        if (tried.empty()) throw *refusal;
+        throw Error(
+            refusal->code(), refusal->category(), refusal->message(),
+            {.expected = refusal->expected(), .found = "generated inputs " + tried, .advice = "give the shapes that the model takes, or inputs"});
+    });
 }
 
 DeploymentDescription Deployment::describe() const {

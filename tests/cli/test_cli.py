@@ -313,6 +313,42 @@ def test_top_classes_with_labels(dense_model, cache, tmp_path):
     assert row[0]["label"] == f"class {row[0]['index']}"
 
 
+def test_generated_inputs_are_ones_that_the_model_takes(cache, tmp_path):
+    """`mode` must be one of the two values that the file compares it with: any other fails in the last branch."""
+    onnx = pytest.importorskip("onnx")
+    info, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    constant = lambda name, value: onnx.numpy_helper.from_array(np.array(value, np.int64), name)
+
+    def branch(name, nodes):
+        return onnx.helper.make_graph(nodes, name, [], [info(f"{name}_y", 1, None)])
+
+    fails = branch("fails", [node("Reshape", ["x", "sevenths"], ["r"]), node("ReduceSum", ["r"], ["fails_y"], keepdims=0)])
+    halves = branch("halves", [node("ReduceMean", ["x"], ["halves_y"], keepdims=0)])
+    second = branch("second", [node("Equal", ["mode", "b"], ["is_b"]), node("If", ["is_b"], ["second_y"], then_branch=halves, else_branch=fails)])
+    first = branch("first", [node("ReduceMax", ["x"], ["first_y"], keepdims=0)])
+    nodes = [node("Equal", ["mode", "a"], ["is_a"]), node("If", ["is_a"], ["y"], then_branch=first, else_branch=second)]
+    model = save_model(tmp_path / "modes.onnx", nodes, [info("x", 1, ["n", "t"]), info("mode", 7, [])], [info("y", 1, None)],
+                       [constant("a", 41), constant("b", 43), constant("sevenths", [7, 7, -1])])
+    options = ["--cache-dir", cache, "--engine", "onnxruntime"]
+    for seed in range(3):
+        assert run_json("run", model, "--random", "--seed", str(seed), *options)["outputs"][0]["name"] == "y"
+    run_json("run", model, "--random", "--input", "mode=43", *options)
+    refused = run("run", model, "--random", "--input", "mode=1", "--json", *options)
+    assert refused.returncode == 10, refused.stderr
+    assert "x[" in json.loads(refused.stdout)["error"]["found"]
+    assert run_json("bench", model, "--requests", "2", "--warmup", "0", *options)["scenarios"][0]["contenders"]
+
+
+def test_values_that_decide_shapes_are_not_made_up(cache, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    info = onnx.helper.make_tensor_value_info
+    model = save_model(tmp_path / "reshape.onnx", [onnx.helper.make_node("Reshape", ["x", "shape"], ["y"])],
+                       [info("x", 1, [6]), info("shape", 7, [2])], [info("y", 1, [None, None])])
+    error = run_json("run", model, "--random", "--cache-dir", cache, status=2)["error"]
+    assert "shape" in error["message"] and error["advice"]
+    assert run_json("run", model, "--random", "--input", "shape=2,3", "--cache-dir", cache)["outputs"][0]["shape"] == [2, 3]
+
+
 def test_wrong_inputs_are_told(add_model, cache, tmp_path):
     options = ["--cache-dir", cache]
     np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.float32))

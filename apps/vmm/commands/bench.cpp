@@ -206,29 +206,11 @@ Scenario run_scenario(const Context& context, const Options& options, const std:
     bar.clear();
     scenario.description = deployment->describe();
 
-    InputOptions input_options = options.inputs.options(options.constraints.shapes);
-    input_options.random = input_options.random || input_options.given.empty();
-    for (const auto& [input, shape] : scenario.description.profile.assumed_shapes) {
-        const bool given = std::ranges::any_of(input_options.shapes, [&input = input](const auto& entry) { return entry.first == input; });
-        const bool known = std::ranges::any_of(deployment->inputs(), [&input = input](const TensorInfo& info) { return info.name == input; });
-        if (!given && known) input_options.shapes.emplace_back(input, shape);
-    }
-    const Inputs inputs = gather_inputs(deployment->inputs(), input_options);
+    const bool generate = options.inputs.given.empty();
+    const Inputs inputs = options.inputs.inputs_for(*deployment, {}, constraints.input_shapes, generate);
     std::vector<Tensor> ordered;
     for (const auto& [input, tensor] : inputs.tensors) ordered.push_back(tensor);
 
-    try {
-        static_cast<void>(deployment->execute(inputs.tensors));
-    } catch (const Error& error) {
-        if (!input_options.given.empty()) throw;
-        std::string shapes;
-        for (const auto& [input, tensor] : inputs.tensors)
-            shapes += fmt::format("{}{}{}", shapes.empty() ? "" : ", ", input, to_string(tensor.shape()));
-        throw Error(error.code(), error.category(), error.message(),
-                    {.expected = error.expected(),
-                     .found = "generated inputs " + shapes,
-                     .advice = "give --shape NAME=SIZES that the model takes, or --input"});
-    }
     scenario.entries.push_back({.contender = own_contender(deployment, ordered)});
     native::Settings settings;
     for (const TensorInfo& info : deployment->inputs()) {

@@ -70,9 +70,10 @@ void InputFlags::add_to(CLI::App& app) {
               ->check(in_range(0, 1000000000)));
 }
 
-InputOptions InputFlags::options(const std::vector<std::string>& shapes) const {
-    InputOptions options{.given = given, .random = random, .seed = seed};
-    for (const std::string& text : shapes) options.shapes.push_back(parse_shape(text));
+Inputs InputFlags::inputs_for(Deployment& deployment, const std::vector<std::string>& files, const std::vector<std::pair<std::string, Shape>>& shapes,
+                              bool generate) const {
+    InputOptions options{.given = given, .random = random || generate};
+    options.given.insert(options.given.end(), files.begin(), files.end());
     if (!resize.empty()) parse_resize(resize, options.image);
     options.image.mean = numbers(mean, "--mean");
     options.image.deviation = numbers(deviation, "--std");
@@ -87,7 +88,10 @@ InputOptions InputFlags::options(const std::vector<std::string>& shapes) const {
     options.image.layout = layout;
     if (sample_rate > 0) options.audio.sample_rate = sample_rate;
     options.audio.frame = frame;
-    return options;
+    Inputs inputs = gather_inputs(deployment.inputs(), options);
+    const auto missing = [&](const TensorInfo& info) { return inputs.tensors.find(info.name) == nullptr; };
+    if (options.random && std::ranges::any_of(deployment.inputs(), missing)) inputs.tensors = deployment.sample_inputs(inputs.tensors, shapes, seed);
+    return inputs;
 }
 
 }  // namespace ai_vmm::cli

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "ai_vmm/vmm.hpp"
 #include "io/inputs.hpp"
 
 namespace ai_vmm::cli {
@@ -26,9 +27,12 @@ struct InputFlags {
     std::size_t frame = 0;
 
     void add_to(CLI::App& app);
-    /// @param shapes  texts of --shape
-    /// @throws Error(invalid_argument).
-    [[nodiscard]] InputOptions options(const std::vector<std::string>& shapes) const;
+    /// The inputs of `deployment`, in its order: what is given, and generated ones for the rest if --random or `generate` says so.
+    /// @param files    more of what is given
+    /// @param shapes   of --shape, for generated inputs with free dimensions
+    /// @throws Error(invalid_argument) unknown, repeated or missing names, values that fit no input; as Deployment::sample_inputs().
+    [[nodiscard]] Inputs inputs_for(Deployment& deployment, const std::vector<std::string>& files,
+                                    const std::vector<std::pair<std::string, Shape>>& shapes, bool generate = false) const;
 };
 
 }  // namespace ai_vmm::cli

@@ -147,8 +147,6 @@ void save(const std::string& path, const TensorMap& outputs) {
 
 int execute(Context& context, const Options& options) {
     const Constraints constraints = options.constraints.constraints();
-    InputOptions input_options = options.inputs.options(options.constraints.shapes);
-    input_options.given.insert(input_options.given.end(), options.files.begin(), options.files.end());
     const std::vector<std::string> labels = read_labels(options.labels);
     RunOptions run_options;
     if (!options.timeout.empty()) run_options.timeout = parse_duration(options.timeout);
@@ -161,13 +159,7 @@ int execute(Context& context, const Options& options) {
         deployment = vmm.deploy(options.model, constraints);
     }
     const DeploymentDescription description = deployment->describe();
-    // Free dimensions of generated inputs: what the analyser took.
-    for (const auto& [name, shape] : description.profile.assumed_shapes) {
-        const bool given = std::ranges::any_of(input_options.shapes, [&name = name](const auto& entry) { return entry.first == name; });
-        const bool known = std::ranges::any_of(deployment->inputs(), [&name = name](const TensorInfo& info) { return info.name == name; });
-        if (!given && known && input_options.random) input_options.shapes.emplace_back(name, shape);
-    }
-    const Inputs inputs = gather_inputs(deployment->inputs(), input_options);
+    const Inputs inputs = options.inputs.inputs_for(*deployment, options.files, constraints.input_shapes);
     for (const std::string& note : inputs.notes) context.note(note);
     const auto start = std::chrono::steady_clock::now();
     const TensorMap outputs = deployment->execute(inputs.tensors, run_options);

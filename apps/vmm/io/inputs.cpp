@@ -76,20 +76,6 @@ Tensor from_content(const std::string& content, std::string_view file, const Ten
                        .advice = "convert it with numpy.save"});
 }
 
-Shape generated_shape(const TensorInfo& info, std::span<const std::pair<std::string, Shape>> shapes) {
-    const auto given = std::ranges::find(shapes, info.name, &std::pair<std::string, Shape>::first);
-    if (given != shapes.end()) {
-        if (!fits(given->second, info)) {
-            throw input_error(fmt::format("the shape given for input '{}' doesn't fit it", info.name),
-                              {.expected = describe(info), .found = to_string(given->second), .advice = {}});
-        }
-        return given->second;
-    }
-    Shape shape = info.rank_known ? info.shape : Shape{1};
-    for (std::int64_t& size : shape) size = size < 0 ? 1 : size;
-    return shape;
-}
-
 }  // namespace
 
 std::pair<std::string, Shape> parse_shape(std::string_view text) {
@@ -113,17 +99,6 @@ std::pair<std::string, Shape> parse_shape(std::string_view text) {
     }
     static_cast<void>(element_count(result.second));  // refuses overflow
     return result;
-}
-
-TensorMap random_inputs(std::span<const TensorInfo> infos, std::span<const std::pair<std::string, Shape>> shapes, std::uint64_t seed) {
-    for (const auto& [name, shape] : shapes) {
-        if (std::ranges::find(infos, name, &TensorInfo::name) == infos.end()) {
-            throw input_error(fmt::format("no input is named '{}'", name), {.expected = "one of " + list_names(infos), .found = name, .advice = {}});
-        }
-    }
-    TensorMap tensors;
-    for (const TensorInfo& info : infos) tensors.push_back(info.name, random_tensor(info, generated_shape(info, shapes), seed++));
-    return tensors;
 }
 
 Inputs gather_inputs(std::span<const TensorInfo> infos, const InputOptions& options) {
@@ -191,21 +166,13 @@ Inputs gather_inputs(std::span<const TensorInfo> infos, const InputOptions& opti
         }
         add(target, tensor_from_text(value, target));
     }
-    for (const auto& [name, shape] : options.shapes) {
-        if (info_of(name) == infos.end())
-            throw input_error(fmt::format("no input is named '{}'", name), {.expected = "one of " + list_names(infos), .found = name, .advice = {}});
-    }
-    std::uint64_t seed = options.seed;
     std::string missing;
     for (const TensorInfo& info : infos) {
         if (const Tensor* tensor = found.find(info.name)) {
             inputs.tensors.push_back(info.name, *tensor);
-        } else if (options.random) {
-            inputs.tensors.push_back(info.name, random_tensor(info, generated_shape(info, options.shapes), seed));
-        } else if (!info.optional) {
+        } else if (!info.optional && !options.random) {
             missing += fmt::format("{}'{}' {}", missing.empty() ? "" : ", ", info.name, describe(info));
         }
-        ++seed;
     }
     if (!missing.empty()) {
         throw input_error("not every input is given", {.expected = missing,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,9 +17,7 @@ namespace ai_vmm::cli {
 /// How given files become a model's inputs.
 struct InputOptions {
     std::vector<std::string> given;  ///< "name=value" or "value": a file, "@file", "@-" (standard input), numbers, or text for string inputs
-    bool random = false;             ///< generate what is not given
-    std::uint64_t seed = 0;
-    std::vector<std::pair<std::string, Shape>> shapes;  ///< for generated inputs with free dimensions
+    bool random = false;             ///< what is not given is generated later, so nothing is missing
     ImageOptions image;
     AudioOptions audio;
 };
@@ -31,7 +28,7 @@ struct Inputs {
     std::vector<std::string> notes;  ///< what was done to them: "'x': f64 converted to f32"
 };
 
-/// Reads, converts and generates the inputs that `infos` ask for.
+/// Reads and converts the inputs that `infos` ask for.
 ///
 /// Files are recognised by content: .npy, .npz (arrays by name), PNG, JPEG, BMP, WAV, FLAC, Ogg. Arrays of another numeric type are converted
 /// where each value fits; arrays that lack or have leading dimensions of 1 are reshaped.
@@ -40,8 +37,5 @@ struct Inputs {
 
 /// "name=1x3x224x224" or with commas; "?" is refused. @throws Error(invalid_argument).
 [[nodiscard]] std::pair<std::string, Shape> parse_shape(std::string_view text);
-
-/// Generated inputs only. Free dimensions take `shapes`, and 1 otherwise.
-[[nodiscard]] TensorMap random_inputs(std::span<const TensorInfo> infos, std::span<const std::pair<std::string, Shape>> shapes, std::uint64_t seed);
 
 }  // namespace ai_vmm::cli

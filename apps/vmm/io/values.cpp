@@ -10,7 +10,6 @@
 #include <complex>
 #include <cstring>
 #include <limits>
-#include <random>
 
 #include "io/file.hpp"
 
@@ -361,47 +360,6 @@ Tensor tensor_from_text(std::string_view text, const TensorInfo& info) {
         if (is_integer(info.type) && (value != std::nearbyint(value) || value < range.low || value > range.high)) {
             refuse(fmt::format("a whole number from {} to {}", range.low, range.high));
         }
-        store(tensor, i, value);
-    }
-    return tensor;
-}
-
-Tensor random_tensor(const TensorInfo& info, const Shape& shape, std::uint64_t seed) {
-    Tensor tensor(info.type, shape);
-    std::mt19937_64 engine(seed);
-    std::uniform_real_distribution<double> unit(0.0, 1.0);
-    if (info.type == ElementType::string) {
-        for (std::string& text : tensor.as<std::string>()) text = fmt::format("text {}", engine() % 100);
-        return tensor;
-    }
-    if (is_complex(info.type)) {
-        const bool wide = info.type == ElementType::complex128;
-        for (std::size_t i = 0; i < tensor.element_count(); ++i) {
-            const std::complex<double> value(unit(engine), unit(engine));
-            if (wide) {
-                put(tensor, i, value);
-            } else {
-                put(tensor, i, std::complex<float>(value));
-            }
-        }
-        return tensor;
-    }
-    if (is_floating(info.type) && !writable_float(info.type)) {
-        // Positive, small and never NaN in each of these formats: the low three bits.
-        auto* bytes = static_cast<std::uint8_t*>(tensor.data());
-        for (std::size_t i = 0; i < tensor.size_bytes(); ++i)
-            bytes[i] = static_cast<std::uint8_t>(bit_width(info.type) == 4 ? engine() & 0x33U : 0x20U | (engine() & 7U));
-        return tensor;
-    }
-    const bool mask = info.name.find("mask") != std::string::npos;
-    for (std::size_t i = 0; i < tensor.element_count(); ++i) {
-        double value = unit(engine);
-        if (info.type == ElementType::u8)
-            value = std::floor(value * 256);
-        else if (info.type == ElementType::i8)
-            value = std::floor(value * 256) - 128;
-        else if (is_integer(info.type))
-            value = mask ? 1 : value < 0.5 ? 0 : 1;
         store(tensor, i, value);
     }
     return tensor;

@@ -43,10 +43,6 @@ void store(Tensor& tensor, std::size_t index, double value);
 /// Whether all of the text is comma-separated numbers.
 [[nodiscard]] bool looks_like_numbers(std::string_view text);
 
-/// Values that suit a type: floats uniform in [0,1), 8-bit integers over their range, wider integers and booleans 0 or 1, or
-/// all 1 where the name says that it is a mask. Deterministic for a seed.
-[[nodiscard]] Tensor random_tensor(const TensorInfo& info, const Shape& shape, std::uint64_t seed);
-
 /// What a person wants to know of many values. NaN and infinities are counted, not averaged.
 struct Summary {
     std::size_t count = 0;

@@ -74,17 +74,12 @@ TEST_F(InputsTest, RefusesWhatDoesNotFit) {
     EXPECT_EQ(code_of(two_, {.given = {"a=missing.npy", "b=c=1"}}), ErrorCode::not_found);
     EXPECT_EQ(code_of(two_, {.given = {"a=@missing", "b=c=1"}}), ErrorCode::not_found);
     EXPECT_EQ(code_of(two_, {.given = {"a=" + folder_.string(), "b=c=1"}}), ErrorCode::invalid_argument);
-    EXPECT_EQ(code_of(two_, {.random = true, .shapes = {{"nope", {1}}}}), ErrorCode::invalid_argument);
-    EXPECT_EQ(code_of(two_, {.random = true, .shapes = {{"a", {2, 2}}}}), ErrorCode::invalid_argument);
 }
 
-TEST_F(InputsTest, GeneratesWhatIsMissing) {
-    const InputOptions options{.given = {"a=1,2"}, .random = true, .seed = 5, .shapes = {{"b=c", {4}}}};
-    const Inputs first = gather_inputs(two_, options);
-    EXPECT_EQ(first.tensors["b=c"].shape(), (Shape{4}));
-    EXPECT_EQ(compare(first.tensors["b=c"], gather_inputs(two_, options).tensors["b=c"]).unequal_exact, 0U);
-    const std::vector<TensorInfo> mask{{.name = "attention_mask", .type = ElementType::i64, .shape = {1, 9}}};
-    EXPECT_EQ(summarise(gather_inputs(mask, {.random = true}).tensors["attention_mask"]).min, 1);
+TEST_F(InputsTest, WhatIsGeneratedLaterIsNotMissing) {
+    const Inputs inputs = gather_inputs(two_, {.given = {"b=c=1"}, .random = true});
+    ASSERT_EQ(inputs.tensors.size(), 1U);
+    EXPECT_NE(inputs.tensors.find("b=c"), nullptr);
 }
 
 TEST_F(InputsTest, FilesAreReplacedWhole) {

@@ -4,10 +4,16 @@
 #include <flatbuffers/flatbuffers.h>
 #include <gtest/gtest.h>
 
+#include <openvino/op/convert.hpp>
+#include <openvino/op/equal.hpp>
+#include <openvino/op/if.hpp>
+#include <openvino/op/not_equal.hpp>
+#include <openvino/op/result.hpp>
 #include <protozero/pbf_writer.hpp>
 #include <random>
 
 #include "base/file.hpp"
+#include "graph/compared_values.hpp"
 #include "unit/graph/analyser_helpers.hpp"
 
 namespace ai_vmm::graph {
@@ -31,6 +37,10 @@ std::string value_info(const std::string& name, int type, const std::vector<std:
     pbf_writer type_proto(writer, 2);
     pbf_writer tensor_type(type_proto, 1);
     tensor_type.add_int32(1, type);
+    if (shape.empty()) {  // a writer drops messages without fields
+        tensor_type.add_message(2, "", 0);
+        return bytes;
+    }
     pbf_writer shape_proto(tensor_type, 2);
     for (const std::int64_t size : shape) {
         pbf_writer dimension(shape_proto, 1);
@@ -100,6 +110,61 @@ TEST(OnnxOps, ListsOperatorsConstantsAndPorts) {
     EXPECT_EQ(ops->features.recurrent_ops, 1);
     ASSERT_EQ(ops->features.planes.size(), 1u);
     EXPECT_EQ(ops->features.planes[0], Plane::time_frequency);
+}
+
+std::string integer(const std::string& name, int type, std::int64_t value, bool raw) {
+    std::string bytes = tensor(name, type, {});
+    pbf_writer writer(bytes);
+    const auto narrow = static_cast<std::int32_t>(value);
+    if (raw && type == 7) writer.add_bytes(9, reinterpret_cast<const char*>(&value), sizeof value);
+    if (raw && type == 6) writer.add_bytes(9, reinterpret_cast<const char*>(&narrow), sizeof narrow);
+    if (!raw) writer.add_packed_int64(type == 7 ? 7 : 5, &value, &value + 1);
+    return bytes;
+}
+
+TEST(OnnxOps, TellsWhatSwitchesAreComparedWith) {
+    Graph body;
+    body.add(1, node("Equal", {"last", "as_i32"}, {"e"})).add(5, integer("last", 6, 5, true));
+    const auto ops = read_onnx_ops(Graph()
+                                       .add(1, node("Equal", {"sr", "rate"}, {"a"}))
+                                       .add(1, node("Cast", {"sr"}, {"as_i32"}))
+                                       .add(1, node("Equal", {"as_i32", "other"}, {"b"}))
+                                       .add(1, node("Equal", {"ids", "rate"}, {"c"}))  // data, no switch
+                                       .add(1, node("Equal", {"sr", "two"}, {"d"}))    // more than one value
+                                       .add(1, node("Equal", {"sr", "rate"}, {"f"}))   // the same again
+                                       .add(1, node("If", {"a"}, {"out"}, body.bytes))
+                                       .add(5, integer("rate", 7, 16000, false))
+                                       .add(5, integer("other", 6, -8000, false))
+                                       .add(5, tensor("two", 7, {2}))
+                                       .add(11, value_info("sr", 7, {}))
+                                       .add(11, value_info("ids", 7, {-1, 16}))
+                                       .add(12, value_info("out", 1, {-1, 4}))
+                                       .model());
+    ASSERT_TRUE(ops);
+    EXPECT_EQ(ops->compared_values, (ComparedValues{{"sr", {16000, -8000, 5}}}));
+}
+
+TEST(ComparedValues, OfAGraphAndItsBodies) {
+    namespace op = ov::op;
+    const auto constant = [](std::int64_t value) { return op::v0::Constant::create(ov::element::i64, {}, {value}); };
+    const auto sr = input("sr", ov::PartialShape{}, ov::element::i64);
+    const auto ids = input("ids", ov::PartialShape{-1, 4}, ov::element::i64);
+    const auto branch = [&](bool compares) {
+        const auto inner = std::make_shared<op::v0::Parameter>(ov::element::i64, ov::Shape{});
+        const std::shared_ptr<ov::Node> value = compares ? std::shared_ptr<ov::Node>(std::make_shared<op::v1::NotEqual>(constant(8000), inner))
+                                                         : std::shared_ptr<ov::Node>(std::make_shared<op::v0::Convert>(inner, ov::element::boolean));
+        return std::make_shared<ov::Model>(ov::ResultVector{std::make_shared<op::v0::Result>(value)}, ov::ParameterVector{inner});
+    };
+    const auto choice = std::make_shared<op::v8::If>(std::make_shared<op::v1::Equal>(sr, constant(16000)));
+    const auto then_body = branch(false);
+    const auto else_body = branch(true);
+    choice->set_then_body(then_body);
+    choice->set_else_body(else_body);
+    choice->set_input(sr, then_body->get_parameters()[0], else_body->get_parameters()[0]);
+    const auto chosen = choice->set_output(then_body->get_results()[0], else_body->get_results()[0]);
+    const auto padding = std::make_shared<op::v1::Equal>(ids, constant(0));
+    const backend::Model model = as_model(std::make_shared<ov::Model>(ov::OutputVector{chosen, padding}, ov::ParameterVector{sr, ids}));
+    EXPECT_EQ(compared_values(model), (ComparedValues{{"sr", {16000, 8000}}}));
 }
 
 TEST(OnnxOps, NestingHasAnEnd) {

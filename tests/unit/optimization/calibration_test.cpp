@@ -118,11 +118,30 @@ TEST(Calibration, RolesByName) {
         EXPECT_EQ(range_of(set[0]), std::make_pair(1.0, 1.0));
         EXPECT_EQ(range_of(set[1]), std::make_pair(0.0, 0.0));
         EXPECT_EQ(range_of(set[2]), std::make_pair(0.0, 6.0));
-        EXPECT_EQ(set[3].as<std::int64_t>()[0], 16000);
+        EXPECT_TRUE(set[3].as<std::int64_t>()[0] == 16000 || set[3].as<std::int64_t>()[0] == 8000);
         EXPECT_EQ(range_of(set[4]), std::make_pair(0.0, 0.0));
         EXPECT_EQ(set[5].as<std::int32_t>()[0], 7);
         EXPECT_EQ(set[7].as<std::int32_t>()[0], 0);
     }
+}
+
+TEST(Calibration, SwitchesTakeTheValuesThatTheModelKnows) {
+    ModelProfile profile;
+    profile.compared_values = {{"mode", {7, -3}}, {"sr", {24000}}};
+    std::set<std::int64_t> modes;
+    std::set<std::int64_t> rates;
+    std::set<std::pair<std::size_t, std::int64_t>> kinds;  // of the other inputs, with the mode beside them
+    const auto sets = make({info("mode", ElementType::i64, {}), info("sr", ElementType::i32, {1}), info("x", ElementType::f32, {4})}, profile, 8);
+    for (std::size_t set = 0; set < sets.size(); ++set) {
+        modes.insert(sets[set][0].as<std::int64_t>()[0]);
+        rates.insert(sets[set][1].as<std::int32_t>()[0]);
+        kinds.emplace(set % 4, sets[set][0].as<std::int64_t>()[0]);
+    }
+    EXPECT_EQ(sets[0][0].as<std::int64_t>()[0], 7);
+    EXPECT_EQ(sets[0][1].as<std::int32_t>()[0], 24000);
+    EXPECT_EQ(modes, (std::set<std::int64_t>{7, -3}));
+    EXPECT_EQ(rates, (std::set<std::int64_t>{24000, 16000, 8000}));
+    EXPECT_EQ(kinds.size(), 8U);
 }
 
 TEST(Calibration, DynamicDimensions) {
