@@ -242,6 +242,12 @@ std::string arguments_of(std::size_t rank) {
     return text;
 }
 
+std::string known_names(std::size_t stages) {
+    std::string text;
+    for (std::size_t j = 0; j < stages; ++j) text += fmt::format(", s{}", j);
+    return text;
+}
+
 struct CombineText {
     std::string identity;
     std::string expression;  // of x and y
@@ -347,8 +353,19 @@ KernelSource rowwise_kernel(const Graph& graph, const Places& places, const Node
                               functions.bound(node, what.stages[j].body));
         known += fmt::format(", {} s{}", accumulator, j);
     }
-    stages += fmt::format("FUNCTION {} @_r(@_P{}{}) {{ {} }}\n", compute_type(value.type), coordinates(what.space.size()), known,
-                          functions.bound(node, what.result));
+    // The result, then what follows it, each reading the one before as `r`.
+    const std::string_view result_type = what.accumulator == Type::f64 ? "f64" : is_float(value.type) ? "f32" : compute_type(value.type);
+    stages +=
+        fmt::format("FUNCTION {} @_r0(@_P{}{}) {{ {} }}\n", result_type, coordinates(what.space.size()), known, functions.bound(node, what.result));
+    std::string chain = fmt::format("@_r0(@_A{}{})", arguments_of(what.space.size()), known_names(what.stages.size()));
+    for (std::size_t j = 0; j < what.epilogues.size(); ++j) {
+        const bool last = j + 1 == what.epilogues.size();
+        const std::string_view type = last ? compute_type(value.type) : result_type;
+        stages += fmt::format("FUNCTION {} @_e{}(@_P{}, {} r) {{ {} }}\n", type, j, coordinates(what.space.size()), result_type,
+                              functions.bound(node, what.epilogues[j]));
+        chain = fmt::format("@_e{}(@_A{}, {})", j, arguments_of(what.space.size()), chain);
+    }
+    stages += fmt::format("FUNCTION {} @_r(@_P{}{}) {{ return {}; }}\n", compute_type(value.type), coordinates(what.space.size()), known, chain);
 
     std::string text = stages + "KERNEL(@)(@_P) {\n";
     if (lanes > 1) text += fmt::format("  SHARED {} scratch[BLOCK];\n", accumulator);

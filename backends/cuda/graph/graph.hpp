@@ -72,6 +72,7 @@ struct Rowwise {
     std::string result;    ///< body of the result, s0… known; per row: i's of reduced axes are 0
     bool per_row = false;  ///< output has size 1 along `axes`; else it has the space's shape
     int cost = 4;
+    std::vector<std::string> epilogues;  ///< bodies applied one after another to the result, which they read as `r`; per element alone
 };
 
 /// D = A @ B over equal, flattened batches; see MatmulSpec. Inputs: A (batch, m, k), B (batch, k, n) (either batch may be 1), then bias (n) and

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "lower/context.hpp"
 #include "openvino/op/ops.hpp"
@@ -127,6 +128,61 @@ void lower_group_convolution_backprop(Context& c) {
     convolution(c, spec, weights);
 }
 
+/// (…, L, E) with leading dimensions as batch and heads.
+void lower_attention(Context& c) {
+    const auto& op = c.as<ov::op::v13::ScaledDotProductAttention>();
+    Builder& b = c.b;
+    const Dims out = c.out_dims();
+    const auto four = [&](ValueId value, const Dims& leading) {
+        const Dims& d = b.dims(value);
+        Dims full = leading;
+        full.push_back(d[d.size() - 2]);
+        full.push_back(d.back());
+        value = b.broadcast(value, full);
+        std::int64_t heads = leading.empty() ? 1 : leading.back();
+        return b.reshape(value, {product(leading, 0, leading.empty() ? 0 : leading.size() - 1), heads, d[d.size() - 2], d.back()});
+    };
+    const Dims leading(out.begin(), out.end() - 2);
+    AttentionSpec spec;
+    std::vector<ValueId> inputs{four(c.in(0), leading), four(c.in(1), leading), four(c.in(2), leading)};
+    spec.batch = b.dims(inputs[0])[0];
+    spec.heads = spec.kv_heads = b.dims(inputs[0])[1];
+    spec.queries = b.dims(inputs[0])[2];
+    spec.head_size = b.dims(inputs[0])[3];
+    spec.keys = b.dims(inputs[1])[2];
+    spec.value_size = b.dims(inputs[2])[3];
+    spec.type = c.type(0);
+    spec.causal = op.get_causal();
+    spec.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(spec.head_size)));
+    if (c.inputs() > 4 && elements(c.dims(4)) > 0) {
+        const auto scale = c.need_numbers(4);
+        spec.scale = static_cast<float>(scale.front());
+    }
+    if (c.inputs() > 3 && !spec.causal && elements(c.dims(3)) > 0 && !(c.rank(3) == 0 && c.numbers(3) && c.numbers(3)->front() == 0)) {
+        ValueId mask = c.in(3);
+        if (b.type(mask) == Type::boolean) {
+            mask = b.pointwise("Mask", spec.type, {mask}, "a ? 0.0f : (-F32_INFINITY)", 1);
+        }
+        Dims full = b.dims(mask);
+        if (full.size() > 4) {
+            Dims to = leading;
+            to.insert(to.end(), {spec.queries, spec.keys});
+            mask = b.reshape(b.broadcast(mask, to), {spec.batch, spec.heads, spec.queries, spec.keys});
+        } else if (leading.size() == 2 || full.size() <= 2) {
+            Dims padded(4 - full.size(), 1);
+            padded.insert(padded.end(), full.begin(), full.end());
+            mask = b.reshape(mask, padded);
+        } else {
+            Dims to = leading;
+            to.insert(to.end(), {spec.queries, spec.keys});
+            mask = b.reshape(b.broadcast(mask, to), {spec.batch, spec.heads, spec.queries, spec.keys});
+        }
+        inputs.push_back(mask);
+        spec.mask = true;
+    }
+    c.set(0, b.reshape(b.attention(std::move(inputs), spec), out));
+}
+
 }  // namespace
 
 void add_matrix(Table& t) {
@@ -134,6 +190,7 @@ void add_matrix(Table& t) {
     t["Convolution"] = lower_convolution;
     t["GroupConvolution"] = lower_group_convolution;
     t["ConvolutionBackpropData"] = lower_convolution_backprop;
+    t["ScaledDotProductAttention"] = lower_attention;
     t["GroupConvolutionBackpropData"] = lower_group_convolution_backprop;
 }
 

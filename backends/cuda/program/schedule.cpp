@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "ai_vmm/error.hpp"
+#include "graph/passes.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
@@ -86,6 +87,9 @@ bool same_layout(const Dims& dims, const Dims& a, const Dims& b) {
     }
     return true;
 }
+
+/// No library takes an Attention node as it lies.
+struct NoAttention {};
 
 class Scheduler {
 public:
@@ -417,7 +421,7 @@ private:
         } else if (std::holds_alternative<Convolution>(generic.what)) {
             generic.what = generic_convolution(graph(), generic);
         } else {
-            throw Error(ErrorCode::internal, ErrorCategory::compilation, "attention without a library was not expanded");
+            throw NoAttention{};
         }
         place(output) = Place{output, strides_in_order(value(output).dims, wanted_order(Node(generic))), 0};
         const Node copy = graph().nodes[static_cast<std::size_t>(n)];
@@ -587,7 +591,14 @@ bool Schedule::has_host_steps() const {
     return std::any_of(steps.begin(), steps.end(), [](const Step& step) { return step.kind == Step::Kind::host; });
 }
 
-Schedule make_schedule(Graph graph, Device& device) { return Scheduler(std::move(graph), device).run(); }
+Schedule make_schedule(Graph graph, Device& device) {
+    graph = fuse(expand_attention(recognise_attention(std::move(graph)), false));
+    try {
+        return Scheduler(graph, device).run();
+    } catch (const NoAttention&) {
+        return Scheduler(fuse(expand_attention(std::move(graph), true)), device).run();
+    }
+}
 
 ModuleSource module_source(const Schedule& schedule) {
     ModuleSource source;

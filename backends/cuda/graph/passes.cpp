@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph/passes.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+
+namespace ai_vmm::cuda {
+namespace {
+
+/// Walks a graph's nodes in order and writes them, or others in their place, into a new graph with the same values.
+class Rewriter {
+public:
+    explicit Rewriter(Graph graph) : old_(std::move(graph)), builder_(new_) {
+        uses_.assign(old_.values.size(), 0);
+        for (const Node& node : old_.nodes) {
+            for (ValueId id : node.inputs) ++uses_[static_cast<std::size_t>(id)];
+        }
+        for (ValueId id : old_.outputs) uses_[static_cast<std::size_t>(id)] += 1000;
+        new_.values = std::move(old_.values);
+        new_.inputs = old_.inputs;
+        new_.input_names = std::move(old_.input_names);
+        new_.output_names = std::move(old_.output_names);
+        for (Value& value : new_.values) {
+            if (value.source == Source::node) value.index = -1;
+        }
+    }
+    virtual ~Rewriter() = default;
+
+    Graph run() {
+        for (Node& node : old_.nodes) {
+            for (ValueId& id : node.inputs) id = current(id);
+            builder_.set_name(node.name);
+            if (node.outputs.size() == 1) {
+                if (const auto replacement = rewrite(node)) {
+                    replaced_[node.outputs.front()] = *replacement;
+                    // The new value is read where the old one was.
+                    if (uses_.size() < new_.values.size()) uses_.resize(new_.values.size(), 1);
+                    uses_[static_cast<std::size_t>(*replacement)] = uses_[static_cast<std::size_t>(node.outputs.front())];
+                    continue;
+                }
+            }
+            for (ValueId id : node.outputs) new_.values[static_cast<std::size_t>(id)].index = static_cast<int>(new_.nodes.size());
+            new_.nodes.push_back(std::move(node));
+        }
+        for (ValueId id : old_.outputs) new_.outputs.push_back(current(id));
+        return std::move(new_);
+    }
+
+protected:
+    /// What computes the node's result instead; none: the node stays.
+    virtual std::optional<ValueId> rewrite(const Node& node) = 0;
+
+    [[nodiscard]] const Value& value(ValueId id) const { return new_.value(id); }
+    [[nodiscard]] const Dims& dims(ValueId id) const { return new_.value(id).dims; }
+    [[nodiscard]] const Node* producer(ValueId id) const {
+        const Value& of = value(id);
+        return of.source == Source::node && of.index >= 0 ? &new_.nodes[static_cast<std::size_t>(of.index)] : nullptr;
+    }
+    [[nodiscard]] bool used_once(ValueId id) const {
+        return static_cast<std::size_t>(id) >= uses_.size() || uses_[static_cast<std::size_t>(id)] <= 1;
+    }
+
+    /// The producer of `id` seen through reshapes that nothing else reads, if it is a `What`. `id` becomes its own result.
+    template <typename What>
+    const Node* through_reshapes(ValueId& id) const {
+        for (;;) {
+            const Node* node = producer(id);
+            if (node == nullptr || !used_once(id)) return nullptr;
+            if (std::holds_alternative<What>(node->what)) return node;
+            const auto* compute = std::get_if<Compute>(&node->what);
+            if (compute == nullptr || compute->view.kind != View::Kind::reshape) return nullptr;
+            id = node->inputs.front();
+        }
+    }
+
+    Builder& builder() { return builder_; }
+    Graph& graph() { return new_; }
+
+private:
+    [[nodiscard]] ValueId current(ValueId id) const {
+        for (auto found = replaced_.find(id); found != replaced_.end(); found = replaced_.find(id)) id = found->second;
+        return id;
+    }
+
+    Graph old_, new_;
+    Builder builder_;
+    std::vector<int> uses_;
+    std::map<ValueId, ValueId> replaced_;
+};
+
+std::optional<Activation> activation_of(const Node& node) {
+    const auto* compute = std::get_if<Compute>(&node.what);
+    if (compute == nullptr || node.inputs.size() != 1) return std::nullopt;
+    static const std::map<std::string, Activation> kNames{
+        {"Relu", Activation::relu}, {"GeluTanh", Activation::gelu_tanh}, {"GeluErf", Activation::gelu_erf}, {"Sigmoid", Activation::sigmoid},
+        {"Tanh", Activation::tanh}, {"Swish", Activation::silu},         {"HSwish", Activation::hard_swish}};
+    const auto found = kNames.find(compute->op);
+    return found == kNames.end() ? std::nullopt : std::optional(found->second);
+}
+
+/// Replaces every "inK(" and "INK_T" by another number.
+std::string renumbered(const std::string& body, const std::vector<int>& to) {
+    std::string out;
+    for (std::size_t at = 0; at < body.size();) {
+        const bool boundary = at == 0 || (std::isalnum(static_cast<unsigned char>(body[at - 1])) == 0 && body[at - 1] != '_');
+        const bool lower = boundary && body.compare(at, 2, "in") == 0, upper = boundary && body.compare(at, 2, "IN") == 0;
+        if (lower || upper) {
+            std::size_t end = at + 2;
+            while (end < body.size() && std::isdigit(static_cast<unsigned char>(body[end])) != 0) ++end;
+            const bool token = end > at + 2 && (lower ? end < body.size() && body[end] == '(' : body.compare(end, 2, "_T") == 0);
+            if (token) {
+                out += body.substr(at, 2) + std::to_string(to.at(static_cast<std::size_t>(std::stoi(body.substr(at + 2, end - at - 2)))));
+                at = end;
+                continue;
+            }
+        }
+        out += body[at++];
+    }
+    return out;
+}
+
+class Fuse final : public Rewriter {
+public:
+    using Rewriter::Rewriter;
+
+private:
+    std::optional<ValueId> rewrite(const Node& node) override {
+        const auto* compute = std::get_if<Compute>(&node.what);
+        if (compute == nullptr) return std::nullopt;
+        if (const auto activation = activation_of(node)) {
+            if (auto done = activate(node, *activation)) return done;
+        }
+        if (compute->op == "Add" && node.inputs.size() == 2) {
+            for (std::size_t k = 0; k < 2; ++k) {
+                if (auto done = add_to_matmul(node, k)) return done;
+                if (auto done = add_to_convolution(node, k)) return done;
+            }
+        }
+        return into_rowwise(node, *compute);
+    }
+
+    std::optional<ValueId> activate(const Node& node, Activation activation) {
+        ValueId id = node.inputs.front();
+        const Dims out = dims(node.outputs.front());
+        if (const Node* found = through_reshapes<Matmul>(id)) {
+            Matmul what = std::get<Matmul>(found->what);
+            if (what.spec.activation != Activation::none || !is_float(what.spec.type)) return std::nullopt;
+            // What libraries have; the rest is one pass over the result either way.
+            if (activation != Activation::relu && activation != Activation::gelu_tanh) return std::nullopt;
+            what.spec.activation = activation;
+            return builder().reshape(append(std::vector<ValueId>(found->inputs), what, value(id).type, dims(id)), out);
+        }
+        if (!used_once(id)) return std::nullopt;
+        const Node* found = producer(id);
+        if (found == nullptr || !std::holds_alternative<Convolution>(found->what)) return std::nullopt;
+        Convolution what = std::get<Convolution>(found->what);
+        if (what.spec.activation != Activation::none) return std::nullopt;
+        what.spec.activation = activation;
+        return append(std::vector<ValueId>(found->inputs), what, value(id).type, out);
+    }
+
+    template <typename What>
+    ValueId append(std::vector<ValueId> inputs, What what, Type type, const Dims& out) {
+        if constexpr (std::is_same_v<What, Matmul>) {
+            const ValueId first = inputs[0], second = inputs[1];
+            const ValueId made = builder().matmul(first, second, what.spec);
+            graph().nodes.back().inputs = std::move(inputs);
+            (void)type, (void)out;
+            return made;
+        } else {
+            (void)type, (void)out;
+            return builder().convolution(std::move(inputs), what.spec);
+        }
+    }
+
+    std::optional<ValueId> add_to_matmul(const Node& node, std::size_t k) {
+        ValueId id = node.inputs[k];
+        const ValueId other = node.inputs[1 - k];
+        const Node* found = through_reshapes<Matmul>(id);
+        if (found == nullptr) return std::nullopt;
+        Matmul what = std::get<Matmul>(found->what);
+        const Dims out = dims(node.outputs.front());
+        if (what.spec.activation != Activation::none || !is_float(what.spec.type) || elements(out) != elements(dims(id)) ||
+            value(node.outputs.front()).type != what.spec.result)
+            return std::nullopt;
+        std::vector<ValueId> inputs(found->inputs);
+        const Dims& added = dims(other);
+        if (!what.spec.bias && !what.spec.residual && elements(added) == what.spec.n && !added.empty() && added.back() == what.spec.n &&
+            out.back() == what.spec.n && value(other).type == what.spec.type) {
+            what.spec.bias = true;
+            what.spec.bias_type = value(other).type;
+            inputs.insert(inputs.begin() + 2, builder().reshape(other, {what.spec.n}));
+        } else if (!what.spec.residual && elements(added) == elements(out) && what.spec.type == what.spec.result &&
+                   value(other).type == what.spec.type) {
+            what.spec.residual = true;
+            inputs.push_back(builder().reshape(other, dims(id)));
+        } else {
+            return std::nullopt;
+        }
+        return builder().reshape(append(std::move(inputs), what, what.spec.result, dims(id)), out);
+    }
+
+    std::optional<ValueId> add_to_convolution(const Node& node, std::size_t k) {
+        const ValueId id = node.inputs[k], other = node.inputs[1 - k];
+        const Node* found = producer(id);
+        if (found == nullptr || !used_once(id) || !std::holds_alternative<Convolution>(found->what)) return std::nullopt;
+        Convolution what = std::get<Convolution>(found->what);
+        if (what.spec.activation != Activation::none || value(other).type != what.spec.type) return std::nullopt;
+        const Dims& out = dims(node.outputs.front());
+        if (out != dims(id)) return std::nullopt;
+        const Dims& added = dims(other);
+        std::vector<ValueId> inputs(found->inputs);
+        // A value per channel: (1, K, 1, …) or (K, 1, …).
+        const std::size_t spatial = out.size() - 2;
+        const bool per_channel =
+            elements(added) == what.spec.channels_out && added.size() >= spatial + 1 && added[added.size() - spatial - 1] == what.spec.channels_out;
+        if (!what.spec.bias && !what.spec.residual && per_channel) {
+            what.spec.bias = true;
+            what.spec.bias_type = value(other).type;
+            inputs.insert(inputs.begin() + 2, builder().reshape(other, {what.spec.channels_out}));
+        } else if (!what.spec.residual && added == out && !what.spec.transposed) {
+            what.spec.residual = true;
+            inputs.push_back(other);
+        } else {
+            return std::nullopt;
+        }
+        return append(std::move(inputs), what, what.spec.type, out);
+    }
+
+    /// An elementwise operation on a normalisation's result becomes its epilogue.
+    std::optional<ValueId> into_rowwise(const Node& node, const Compute& compute) {
+        if (compute.view.kind != View::Kind::none || compute.cost > 24) return std::nullopt;
+        const Dims& out = dims(node.outputs.front());
+        for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+            const ValueId id = node.inputs[k];
+            const Node* found = producer(id);
+            if (found == nullptr || !used_once(id) || dims(id) != out || !std::holds_alternative<Rowwise>(found->what)) continue;
+            if (std::count(node.inputs.begin(), node.inputs.end(), id) != 1) continue;
+            Rowwise what = std::get<Rowwise>(found->what);
+            if (what.per_row || !is_float(value(id).type) || what.epilogues.size() >= 6) continue;
+            // Only what reads the element itself.
+            const std::string call = fmt::format("in{}(", k);
+            std::string body = compute.body;
+            bool plain = true;
+            std::size_t at = 0;
+            int reads = 0;
+            while ((at = body.find(call, at)) != std::string::npos) {
+                const std::size_t end = body.find(')', at);
+                std::string expected;
+                for (std::size_t d = 0; d < out.size(); ++d)
+                    expected += (d == 0 ? "" : ", ") + (out[d] == 1 ? std::string("0") : fmt::format("i{}", d));
+                if (body.substr(at + call.size(), end - at - call.size()) != expected) plain = false;
+                body.replace(at, end + 1 - at, "r");
+                ++reads;
+            }
+            if (!plain || reads != 1) continue;
+            const std::string type_token = fmt::format("IN{}_T", k);
+            while ((at = body.find(type_token)) != std::string::npos)
+                body.replace(at, type_token.size(), value(id).type == Type::f64 ? "f64" : "f32");
+            std::vector<ValueId> inputs(found->inputs);
+            std::vector<int> numbers(node.inputs.size(), 0);
+            for (std::size_t j = 0; j < node.inputs.size(); ++j) {
+                if (j == k) continue;
+                numbers[j] = static_cast<int>(inputs.size());
+                inputs.push_back(node.inputs[j]);
+            }
+            what.epilogues.push_back(renumbered(body, numbers));
+            what.op += "+" + compute.op;
+            what.cost += compute.cost;
+            return builder().rowwise(value(node.outputs.front()).type, std::move(inputs), std::move(what));
+        }
+        return std::nullopt;
+    }
+};
+
+std::optional<double> scalar(const Value& value) {
+    if (value.source != Source::constant || elements(value.dims) != 1) return std::nullopt;
+    if (value.type == Type::f32) {
+        float number = 0;
+        std::memcpy(&number, value.constant.data, sizeof number);
+        return number;
+    }
+    if (value.type == Type::f16) {
+        std::uint16_t half = 0;
+        std::memcpy(&half, value.constant.data, sizeof half);
+        const int exponent = (half >> 10) & 31;
+        const double mantissa = half & 1023;
+        const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+        return (half >> 15) != 0 ? -magnitude : magnitude;
+    }
+    return std::nullopt;
+}
+
+class RecogniseAttention final : public Rewriter {
+public:
+    using Rewriter::Rewriter;
+
+private:
+    /// Second product of the pattern: (batch, Lq, Lk) @ (batch, Lk, Dv).
+    std::optional<ValueId> rewrite(const Node& node) override {
+        const auto* second = std::get_if<Matmul>(&node.what);
+        if (second == nullptr || (second->spec.type != Type::f16 && second->spec.type != Type::bf16)) return std::nullopt;
+        if (second->spec.bias || second->spec.residual || second->spec.transpose_a || second->spec.transpose_b ||
+            second->spec.activation != Activation::none || second->spec.alpha != 1)
+            return std::nullopt;
+        ValueId probabilities = node.inputs[0];
+        const Node* softmax = through_reshapes<Rowwise>(probabilities);
+        if (softmax == nullptr || std::get<Rowwise>(softmax->what).op != "Softmax") return std::nullopt;
+        const Rowwise& rows = std::get<Rowwise>(softmax->what);
+        if (rows.space.size() != 4 || rows.axes != std::vector<int>{3}) return std::nullopt;
+        const std::int64_t batch = rows.space[0], heads = rows.space[1], queries = rows.space[2], keys = rows.space[3];
+        if (batch * heads != second->spec.batch || queries != second->spec.m || keys != second->spec.k ||
+            dims(node.inputs[1])[0] != second->spec.batch)
+            return std::nullopt;
+
+        // Scale and mask, in either order, between the first product and the softmax.
+        ValueId scores = softmax->inputs.front(), mask = -1;
+        double scale = 1;
+        const Node* first = nullptr;
+        for (int depth = 0; depth < 6; ++depth) {
+            ValueId probe = scores;
+            if ((first = through_reshapes<Matmul>(probe)) != nullptr) break;
+            const Node* step = producer(scores);
+            if (step == nullptr || !used_once(scores)) return std::nullopt;
+            const auto* compute = std::get_if<Compute>(&step->what);
+            if (compute == nullptr || step->inputs.size() != 2) return std::nullopt;
+            const auto right = scalar(value(step->inputs[1])), left = scalar(value(step->inputs[0]));
+            if (compute->op == "Multiply" && (left || right)) {
+                scale *= left ? *left : *right;
+                scores = step->inputs[left ? 1 : 0];
+            } else if (compute->op == "Divide" && right) {
+                scale /= *right;
+                scores = step->inputs[0];
+            } else if (compute->op == "Add" && mask < 0 && scale == 1) {
+                // The side that leads to the product is the one with the softmax's shape and a product above it.
+                const bool left_full = dims(step->inputs[0]) == rows.space;
+                mask = step->inputs[left_full ? 1 : 0];
+                scores = step->inputs[left_full ? 0 : 1];
+                if (dims(mask) == rows.space && !left_full) return std::nullopt;
+            } else {
+                return std::nullopt;
+            }
+        }
+        if (first == nullptr) return std::nullopt;
+        const MatmulSpec& product = std::get<Matmul>(first->what).spec;
+        if (product.bias || product.residual || product.transpose_a || product.activation != Activation::none ||
+            product.batch != second->spec.batch || product.type != second->spec.type)
+            return std::nullopt;
+        if (dims(first->inputs[0])[0] != product.batch || dims(first->inputs[1])[0] != product.batch) return std::nullopt;
+        AttentionSpec spec;
+        spec.batch = batch;
+        spec.heads = spec.kv_heads = heads;
+        spec.queries = queries;
+        spec.keys = keys;
+        spec.head_size = product.k;
+        spec.value_size = second->spec.n;
+        spec.type = product.type;
+        spec.scale = static_cast<float>(scale * product.alpha);
+        const ValueId q = builder().reshape(first->inputs[0], {batch, heads, queries, spec.head_size});
+        ValueId k = first->inputs[1];
+        if (product.transpose_b) {
+            k = builder().reshape(k, {batch, heads, keys, spec.head_size});
+        } else {
+            k = builder().transpose(builder().reshape(k, {batch, heads, spec.head_size, keys}), {0, 1, 3, 2});
+        }
+        const ValueId v = builder().reshape(node.inputs[1], {batch, heads, keys, spec.value_size});
+        std::vector<ValueId> inputs{q, k, v};
+        if (mask >= 0) {
+            if (value(mask).type != spec.type || dims(mask).size() > 4) return std::nullopt;
+            Dims full(4 - dims(mask).size(), 1);
+            full.insert(full.end(), dims(mask).begin(), dims(mask).end());
+            inputs.push_back(builder().reshape(mask, full));
+            spec.mask = true;
+        }
+        return builder().reshape(builder().attention(std::move(inputs), spec), dims(node.outputs.front()));
+    }
+};
+
+class ExpandAttention final : public Rewriter {
+public:
+    ExpandAttention(Graph graph, bool all) : Rewriter(std::move(graph)), all_(all) {}
+
+private:
+    std::optional<ValueId> rewrite(const Node& node) override {
+        const auto* attention = std::get_if<Attention>(&node.what);
+        if (attention == nullptr) return std::nullopt;
+        if (!all_ && (attention->spec.type == Type::f16 || attention->spec.type == Type::bf16)) return std::nullopt;
+        return append_expanded_attention(builder(), attention->spec, node.inputs);
+    }
+    const bool all_;
+};
+
+}  // namespace
+
+ValueId append_expanded_attention(Builder& b, const AttentionSpec& spec, const std::vector<ValueId>& inputs) {
+    ValueId k = inputs[1], v = inputs[2];
+    if (spec.kv_heads != spec.heads) {
+        // Every group of query heads reads the same keys and values.
+        const std::int64_t group = spec.heads / spec.kv_heads;
+        const auto repeat = [&](ValueId value, std::int64_t size) {
+            value = b.reshape(value, {spec.batch, spec.kv_heads, 1, spec.keys, size});
+            return b.reshape(b.broadcast(value, {spec.batch, spec.kv_heads, group, spec.keys, size}), {spec.batch, spec.heads, spec.keys, size});
+        };
+        k = repeat(k, spec.head_size);
+        v = repeat(v, spec.value_size);
+    }
+    const std::int64_t count = spec.batch * spec.heads;
+    MatmulSpec first;
+    first.m = spec.queries;
+    first.n = spec.keys;
+    first.k = spec.head_size;
+    first.batch = count;
+    first.transpose_b = true;
+    first.type = spec.type;
+    // Scores keep all their bits: exponentials magnify what rounding does to them.
+    first.result = spec.type == Type::f64 ? Type::f64 : Type::f32;
+    const ValueId product =
+        b.matmul(b.reshape(inputs[0], {count, spec.queries, spec.head_size}), b.reshape(k, {count, spec.keys, spec.head_size}), first);
+    ValueId scores = b.reshape(product, {spec.batch, spec.heads, spec.queries, spec.keys});
+    const Type wide = first.result;
+    std::string f = wide == Type::f64 ? "" : "f", element = fmt::format("in0(i0, i1, i2, i3) * {}", literal(wide, spec.scale));
+    std::vector<ValueId> read{scores};
+    if (spec.mask) {
+        Dims mask = b.dims(inputs[3]);
+        std::string at;
+        for (std::size_t d = 0; d < 4; ++d) at += (d == 0 ? "" : ", ") + (mask[d] == 1 ? std::string("0") : fmt::format("i{}", d));
+        element += fmt::format(" + in1({})", at);
+        read.push_back(inputs[3]);
+    }
+    // A row that is masked throughout has no largest score to subtract.
+    const std::string lowest = literal(wide, -std::numeric_limits<double>::infinity());
+    if (spec.causal) element = fmt::format("(i3 > i2 ? {} : {})", lowest, element);
+    const std::string shifted = fmt::format("exp{}({} - (s0 == {} ? 0 : s0))", f, element, lowest);
+    Rowwise softmax{"Softmax",
+                    {spec.batch, spec.heads, spec.queries, spec.keys},
+                    {3},
+                    wide,
+                    {{Rowwise::Combine::max, "return " + element + ";", ""}, {Rowwise::Combine::sum, "return " + shifted + ";", ""}},
+                    fmt::format("return {} / s1;", shifted),
+                    false,
+                    12,
+                    {}};
+    const ValueId probabilities = b.rowwise(spec.type, std::move(read), std::move(softmax));
+    MatmulSpec second;
+    second.m = spec.queries;
+    second.n = spec.value_size;
+    second.k = spec.keys;
+    second.batch = count;
+    second.type = second.result = spec.type;
+    const ValueId result =
+        b.matmul(b.reshape(probabilities, {count, spec.queries, spec.keys}), b.reshape(v, {count, spec.keys, spec.value_size}), second);
+    return b.reshape(result, {spec.batch, spec.heads, spec.queries, spec.value_size});
+}
+
+Graph fuse(Graph graph) { return Fuse(std::move(graph)).run(); }
+Graph recognise_attention(Graph graph) { return RecogniseAttention(std::move(graph)).run(); }
+Graph expand_attention(Graph graph, bool all) { return ExpandAttention(std::move(graph), all).run(); }
+
+}  // namespace ai_vmm::cuda

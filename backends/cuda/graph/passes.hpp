@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Rewrites of device graphs. Each gives a graph that computes the same.
+#pragma once
+
+#include "graph/graph.hpp"
+
+namespace ai_vmm::cuda {
+
+/// Biases, residuals and activations after matrix products and convolutions become part of them, as far as MatmulSpec and ConvolutionSpec say it;
+/// elementwise operations after normalisations and softmax become part of those.
+[[nodiscard]] Graph fuse(Graph graph);
+
+/// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.
+[[nodiscard]] Graph recognise_attention(Graph graph);
+
+/// Attention becomes matrix products and a softmax. @param all  every one; else those whose type libraries don't take (not f16, not bf16)
+[[nodiscard]] Graph expand_attention(Graph graph, bool all);
+
+/// Appends the expanded form of one Attention node, with these inputs, to a graph. @returns its result
+[[nodiscard]] ValueId append_expanded_attention(Builder& builder, const AttentionSpec& spec, const std::vector<ValueId>& inputs);
+
+}  // namespace ai_vmm::cuda
