@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,10 @@ struct Launch {
     unsigned grid[3] = {1, 1, 1};
     unsigned block[3] = {1, 1, 1};
 };
+
+/// Stands between the parts of a module's source. Each part compiles without the others, behind what stands before the first: devices may compile
+/// them at once.
+inline constexpr std::string_view kModulePart = "\n//part\n";
 
 /// A kernel of a loaded module. Lives as long as its Module.
 using Kernel = void*;

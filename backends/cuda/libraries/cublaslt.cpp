@@ -10,8 +10,8 @@
 
 #include "ai_vmm/error.hpp"
 #include "base/log.hpp"
+#include "device/shared_library.hpp"
 #include "libraries/matmul_problem.hpp"
-#include "libraries/shared_library.hpp"
 
 namespace ai_vmm::cuda {
 namespace {

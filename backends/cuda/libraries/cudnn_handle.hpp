@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "device/device.hpp"
-#include "libraries/shared_library.hpp"
+#include "device/shared_library.hpp"
 #include "libraries/tuning.hpp"
 
 namespace ai_vmm::cuda {

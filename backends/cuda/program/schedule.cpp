@@ -613,7 +613,7 @@ FUNCTION void store_nibble(u8* p, i64 at, int value) {
 )";
     for (std::size_t k = 0; k < schedule.kernels.size(); ++k) {
         source.names.push_back(fmt::format("k{}", k));
-        source.text += replace_name(schedule.kernels[k], source.names.back());
+        source.text.append(kModulePart).append(replace_name(schedule.kernels[k], source.names.back()));
     }
     return source;
 }

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace ai_vmm::cuda {
 
-/// A vendor library, looked for where the driver's libraries are (driver/…) and never closed. Thread-safe.
+/// A library of NVIDIA's, opened at run time and never closed. Thread-safe.
 class SharedLibrary {
 public:
-    /// Never throws for a missing library: operator bool is false then and reason() says what was tried and what to do.
+    /// Opens the first there is of: each folder in AI_VMM_CUDA_LIBRARIES (separated by ':'), the dynamic linker's own search, the folder of this
+    /// library, CUDA toolkits (CUDA_HOME, CUDA_PATH, /usr/local/cuda), and NVIDIA's wheels beside OpenVINO's (nvidia/*/lib).
+    /// Never throws for a missing library: operator bool is false then and reason() says what was tried.
     /// @param title  for messages, e.g. "cuDNN"
     /// @param name   its SONAME
     [[nodiscard]] static SharedLibrary open(const std::string& title, const std::string& name);
@@ -31,5 +34,8 @@ private:
     std::string path_;
     std::string reason_;
 };
+
+/// The folders open() looks in besides the dynamic linker's, in its order; those that exist.
+[[nodiscard]] std::vector<std::string> library_folders();
 
 }  // namespace ai_vmm::cuda

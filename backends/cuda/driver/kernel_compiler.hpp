@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ai_vmm::cuda {
+
+/// Device code of one source: a piece per part of it that was compiled alone.
+using DeviceCode = std::vector<std::string>;
+
+/// What code depends on besides its source.
+struct CodeTarget {
+    int compute = 0;  ///< compute capability times 10
+    int threads_per_block = 0;
+    int driver_version = 0;
+};
+
+/// Compiles `source` behind the device's prelude, its parts (kModulePart) shared out over several threads.
+/// Code is kept for the process, and by a store in the user's cache folder (ArtifactStore: whole entries only, checksums, least recently used first
+/// above 1 GiB) for later ones, under the source, the prelude, the target and NVRTC's version.
+/// @throws Error(unavailable) no NVRTC; Error(internal) with the compiler's messages.
+[[nodiscard]] std::shared_ptr<const DeviceCode> compile_kernels(const std::string& source, const CodeTarget& target);
+
+/// How often compile_kernels() ran the compiler, and how often the store or the process had the code.
+struct CompilerCounters {
+    long compiled = 0, from_store = 0, from_process = 0;
+};
+[[nodiscard]] CompilerCounters compiler_counters();
+/// Forgets the process's code, not the store's: for tests.
+void forget_compiled_kernels();
+
+}  // namespace ai_vmm::cuda
