@@ -23,6 +23,7 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPECTED = HERE / "expected_failures.txt"
+ENGINES = [name for name in os.environ.get("AI_VMM_NODE_TEST_ENGINES", "").split(",") if name]
 
 
 def load_cases() -> dict[str, Any]:
@@ -69,7 +70,8 @@ def run_case(vmm: Any, case: Any) -> tuple[str, str]:
     import ai_vmm
 
     try:
-        deployment = vmm.deploy(case.model.SerializeToString(), constraints={"tune_ms": 1})
+        constraints = {"tune_ms": 1} | ({"engines": ENGINES} if ENGINES else {})
+        deployment = vmm.deploy(case.model.SerializeToString(), constraints=constraints)
     except ai_vmm.Error as error:
         return "refused", str(error)[:300]
     for inputs, outputs in case.data_sets:
@@ -163,12 +165,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--filter", default="", help="only tests whose name contains this")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--engines", default="", help="only these backends (comma-separated); with --passed, for backends outside the committed list")
+    parser.add_argument("--passed", type=int, help="hold the run against this number of passing tests instead of the committed list")
     parser.add_argument("--json", help="write every result to this file")
     parser.add_argument("--update", action="store_true", help="rewrite the list of expected failures")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         return work(arguments.worker)
+    os.environ["AI_VMM_NODE_TEST_ENGINES"] = arguments.engines  # for the workers
 
     names = [name for name in load_cases() if arguments.filter in name]
     results = run_all(names, max(1, arguments.jobs))
@@ -181,6 +186,10 @@ def main() -> int:
         lines += [f"{name}: {reason}" for name, reason in sorted(either.items())]
         lines += [f"{name}: {results[name][0]}: {' '.join(results[name][1].split())[:160]}" for name in names if name not in passed and name not in either]
         EXPECTED.write_text("\n".join(lines) + "\n")
+    if arguments.passed is not None:
+        for status in ("passed", "failed", "refused", "crashed"):
+            print(f"{status}: {sum(results[name][0] == status for name in names)}")
+        return 0 if len(passed) >= arguments.passed else 1
     expected = read_expected()
     unexpected_failures = [name for name in names if name not in passed and name not in expected]
     unexpected_passes = [name for name in passed if name in expected and not expected[name].startswith("either")]
