@@ -44,9 +44,7 @@ backend::Support Backend::supports(const backend::Model& model, const backend::C
     const std::vector<DeviceInfo> devices = enumerate();
     const bool known = std::ranges::any_of(devices, [&](const DeviceInfo& info) { return info.routes.front().backend_device == config.device; });
     if (!known) return {false, fmt::format("the cuda backend has no device \"{}\"", config.device), {}};
-    backend::Support support{true, {}, missing_operations(*model.graph)};
-    if (!support.unsupported_nodes.empty())
-        return {false, fmt::format("no lowering for {}", support.unsupported_nodes.front()), support.unsupported_nodes};
+    backend::Support support{true, {}, {}};
     for (const auto& port : model.graph->inputs()) {
         if (!from_openvino(port.get_element_type()))
             return {false,
@@ -59,12 +57,19 @@ backend::Support Backend::supports(const backend::Model& model, const backend::C
                     fmt::format("output \"{}\" of element type {}", port.get_node()->get_friendly_name(), port.get_element_type().get_type_name()),
                     {}};
     }
-    if (std::ranges::any_of(model.graph->inputs(), [](const auto& port) { return port.get_partial_shape().is_dynamic(); })) return support;
-    // Shapes are known: attributes and value-dependent shapes show themselves in the lowering, which costs no device time.
+    // Attributes, types and shapes show themselves in the lowering, which costs no device time; where they depend on what is not known yet,
+    // operations that have no lowering at all decide.
     try {
         std::vector<Dims> shapes;
-        for (const auto& port : model.graph->inputs()) shapes.push_back(from_openvino(port.get_shape()));
-        (void)lower(with_shapes(*model.graph, shapes));
+        for (const auto& port : model.graph->inputs()) {
+            if (port.get_partial_shape().is_dynamic()) break;
+            shapes.push_back(from_openvino(port.get_shape()));
+        }
+        const auto static_model = with_shapes(*model.graph, shapes.size() == model.graph->inputs().size() ? shapes : std::vector<Dims>{});
+        support.unsupported_nodes = missing_operations(*static_model);
+        if (!support.unsupported_nodes.empty())
+            return {false, fmt::format("no lowering for {}", support.unsupported_nodes.front()), support.unsupported_nodes};
+        if (shapes.size() == model.graph->inputs().size()) Executable::check(*model.graph, shapes);
     } catch (const Error& error) {
         return {false, error.what(), {}};
     }
@@ -80,9 +85,6 @@ std::unique_ptr<backend::Executable> Backend::compile(const backend::Model& mode
             throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
         if (config.precision == Precision::automatic)
             throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "the precision must be decided before compiling");
-        if (const auto missing = missing_operations(*model.graph); !missing.empty()) {
-            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("no lowering for {}", missing.front()));
-        }
         return std::make_unique<Executable>(device(config.device), model, config);
     } catch (const ov::Exception& error) {
         throw Error(ErrorCode::internal, ErrorCategory::compilation, std::string("OpenVINO refuses the graph: ") + error.what());

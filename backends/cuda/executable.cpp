@@ -9,6 +9,16 @@
 #include "openvino/op/parameter.hpp"
 
 namespace ai_vmm::cuda {
+namespace {
+
+/// Inputs that may hold a shape, axes, a count: few integers.
+bool may_decide(const ov::element::Type& type, const ov::PartialShape& shape) {
+    constexpr std::int64_t kMost = 4096;
+    if (!(type.is_integral_number() || type == ov::element::boolean) || shape.rank().is_dynamic() || shape.rank().get_length() > 1) return false;
+    return shape.is_dynamic() || static_cast<std::int64_t>(ov::shape_size(shape.to_shape())) <= kMost;
+}
+
+}  // namespace
 
 std::optional<Type> to_device(ElementType type) noexcept {
     for (int t = 0; t <= static_cast<int>(Type::boolean); ++t) {
@@ -51,18 +61,60 @@ Executable::Executable(std::shared_ptr<Device> device, const backend::Model& mod
         if (typical) shapes[k] = config.typical_shapes[static_cast<std::size_t>(port)];
         known = known && typical;
     }
-    if (known) (void)program(shapes);
+    if (!known) {
+        // Whether values matter shows with shapes; any will do that the model takes.
+        for (std::size_t k = 0; k < shapes.size(); ++k) {
+            const auto& shape = graph_->input(k).get_partial_shape();
+            if (shape.rank().is_dynamic()) continue;
+            shapes[k].clear();
+            for (const auto& dimension : shape)
+                shapes[k].push_back(
+                    dimension.is_static()
+                        ? dimension.get_length()
+                        : std::clamp<std::int64_t>(2, dimension.get_min_length(), dimension.get_max_length() < 0 ? 2 : dimension.get_max_length()));
+        }
+        try {
+            (void)find_deciding_inputs(shapes);
+        } catch (const Error&) {  // the shapes that are asked for will tell
+        }
+        return;
+    }
+    if (find_deciding_inputs(shapes)) (void)program({shapes, {}});
 }
 
-std::shared_ptr<const Program> Executable::program(const std::vector<Dims>& shapes) {
+namespace {
+
+/// Inputs that may decide something, if the model can't be lowered for its shapes alone; empty if it can.
+std::vector<bool> deciding_inputs(const ov::Model& model, const std::vector<Dims>& shapes, const LowerOptions& options) {
+    try {
+        (void)lower(with_shapes(model, shapes), options);
+        return {};
+    } catch (const Error&) {
+        std::vector<bool> deciding;
+        for (const auto& port : model.inputs()) deciding.push_back(may_decide(port.get_element_type(), port.get_partial_shape()));
+        if (std::none_of(deciding.begin(), deciding.end(), [](bool one) { return one; })) throw;
+        return deciding;
+    }
+}
+
+}  // namespace
+
+void Executable::check(const ov::Model& model, const std::vector<Dims>& shapes) { (void)deciding_inputs(model, shapes, {}); }
+
+bool Executable::find_deciding_inputs(const std::vector<Dims>& shapes) {
+    deciding_ = deciding_inputs(*graph_, shapes, options_);
+    return deciding_.empty();
+}
+
+std::shared_ptr<const Program> Executable::program(const Key& key) {
     const std::lock_guard lock(mutex_);
-    const auto found = std::find_if(programs_.begin(), programs_.end(), [&](const auto& entry) { return entry.first == shapes; });
+    const auto found = std::find_if(programs_.begin(), programs_.end(), [&](const auto& entry) { return entry.first == key; });
     if (found != programs_.end()) {
         programs_.splice(programs_.begin(), programs_, found);
         return programs_.front().second;
     }
-    auto made = std::make_shared<const Program>(device_, lower(with_shapes(*graph_, shapes), options_), weights_);
-    programs_.emplace_front(shapes, made);
+    auto made = std::make_shared<const Program>(device_, lower(with_shapes(*graph_, key.shapes, key.values), options_), weights_);
+    programs_.emplace_front(key, made);
     if (programs_.size() > kMostPrograms) programs_.pop_back();
     return made;
 }
@@ -94,9 +146,13 @@ std::vector<std::pair<std::string, std::string>> Executable::properties() const 
 
 Execution& Request::execution_for(std::span<const Tensor> inputs) {
     const Executable::Ports& ports = executable_.ports();
-    const auto same = [&](const std::vector<Dims>& shapes) {
+    const auto bytes_of = [&](std::size_t k) { return std::span(static_cast<const std::byte*>(inputs[k].data()), inputs[k].size_bytes()); };
+    const auto same = [&](const Executable::Key& key) {
         for (std::size_t k = 0; k < inputs.size(); ++k) {
-            if (ports.inputs[k] >= 0 && shapes[static_cast<std::size_t>(ports.inputs[k])] != inputs[k].shape()) return false;
+            if (ports.inputs[k] < 0) continue;
+            const auto port = static_cast<std::size_t>(ports.inputs[k]);
+            if (key.shapes[port] != inputs[k].shape()) return false;
+            if (executable_.decides(port) && !std::ranges::equal(key.values[port], bytes_of(k))) return false;
         }
         return true;
     };
@@ -105,12 +161,21 @@ Execution& Request::execution_for(std::span<const Tensor> inputs) {
         executions_.splice(executions_.begin(), executions_, found);
         return *executions_.front().second;
     }
-    std::vector<Dims> shapes(static_cast<std::size_t>(std::count_if(ports.inputs.begin(), ports.inputs.end(), [](int index) { return index >= 0; })));
+    Executable::Key key;
+    key.shapes.resize(static_cast<std::size_t>(std::count_if(ports.inputs.begin(), ports.inputs.end(), [](int index) { return index >= 0; })));
+    key.values.resize(key.shapes.size());
+    bool valued = false;
     for (std::size_t k = 0; k < inputs.size(); ++k) {
-        if (ports.inputs[k] >= 0) shapes.at(static_cast<std::size_t>(ports.inputs[k])) = inputs[k].shape();
+        if (ports.inputs[k] < 0) continue;
+        const auto port = static_cast<std::size_t>(ports.inputs[k]);
+        key.shapes.at(port) = inputs[k].shape();
+        if (!executable_.decides(port)) continue;
+        key.values[port].assign(bytes_of(k).begin(), bytes_of(k).end());
+        valued = true;
     }
-    auto execution = std::make_unique<Execution>(executable_.program(shapes));
-    executions_.emplace_front(std::move(shapes), std::move(execution));
+    if (!valued) key.values.clear();
+    auto execution = std::make_unique<Execution>(executable_.program(key));
+    executions_.emplace_front(std::move(key), std::move(execution));
     if (executions_.size() > kMostExecutions) executions_.pop_back();
     return *executions_.front().second;
 }

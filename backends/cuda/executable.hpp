@@ -27,12 +27,24 @@ public:
     /// @throws Error(unimplemented) an operation, type or shape that the backend does not run; Error(resource_exhausted, internal).
     Executable(std::shared_ptr<Device> device, const backend::Model& model, const backend::CompileConfig& config);
 
+    /// Lowers `model` for these shapes and forgets the result. Where values of integer inputs would be needed, nothing is said against it.
+    /// @throws Error(unimplemented) naming the operation and the reason.
+    static void check(const ov::Model& model, const std::vector<Dims>& shapes);
+
     [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
     [[nodiscard]] std::int64_t memory_bytes() const override;
     [[nodiscard]] std::vector<std::pair<std::string, std::string>> properties() const override;
 
-    /// The program for these shapes of the graph's inputs. @throws as the constructor, Error(invalid_argument) the model refuses them.
-    [[nodiscard]] std::shared_ptr<const Program> program(const std::vector<Dims>& shapes);
+    /// What a program is made for.
+    struct Key {
+        std::vector<Dims> shapes;         ///< of the graph's inputs
+        std::vector<InputValues> values;  ///< of those inputs whose values decide shapes; else empty
+        bool operator==(const Key&) const = default;
+    };
+    /// @throws as the constructor, Error(invalid_argument) the model refuses the shapes.
+    [[nodiscard]] std::shared_ptr<const Program> program(const Key& key);
+    /// True for inputs of the graph whose values are part of the key: small integers, in models whose shapes or attributes depend on them.
+    [[nodiscard]] bool decides(std::size_t graph_input) const noexcept { return graph_input < deciding_.size() && deciding_[graph_input]; }
     [[nodiscard]] Device& device() const noexcept { return *device_; }
 
     /// How Model::inputs and Model::outputs map to the graph's.
@@ -44,6 +56,9 @@ public:
     [[nodiscard]] const Ports& ports() const noexcept { return ports_; }
 
 private:
+    /// Sets deciding_ if the model can't be lowered without values. @returns true if it can be lowered for `shapes` alone
+    bool find_deciding_inputs(const std::vector<Dims>& shapes);
+
     /// Programs kept for shapes seen lately.
     static constexpr std::size_t kMostPrograms = 16;
 
@@ -51,9 +66,10 @@ private:
     std::shared_ptr<const ov::Model> graph_;
     Ports ports_;
     LowerOptions options_;
+    std::vector<bool> deciding_;
     std::shared_ptr<WeightStore> weights_;
-    mutable std::mutex mutex_;                                                          // guards programs_
-    std::list<std::pair<std::vector<Dims>, std::shared_ptr<const Program>>> programs_;  // last used first
+    mutable std::mutex mutex_;                                            // guards programs_
+    std::list<std::pair<Key, std::shared_ptr<const Program>>> programs_;  // last used first
 };
 
 class Request final : public backend::Request {
@@ -71,8 +87,7 @@ private:
     Execution* current_ = nullptr;
     std::atomic<bool> cancelled_ = false;
     bool running_ = false;
-    std::vector<Dims> shapes_;  // of the first of executions_
-    std::list<std::pair<std::vector<Dims>, std::unique_ptr<Execution>>> executions_;
+    std::list<std::pair<Executable::Key, std::unique_ptr<Execution>>> executions_;  // last used first
     std::vector<const void*> input_pointers_;
     std::vector<void*> output_pointers_;
     std::vector<std::vector<std::byte>> duplicates_;  // outputs given out twice

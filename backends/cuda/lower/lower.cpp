@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "ai_vmm/error.hpp"
@@ -229,14 +230,17 @@ Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& o
     return graph;
 }
 
-std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector<Dims>& shapes) {
+std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector<Dims>& shapes, const std::vector<InputValues>& values) {
     const std::shared_ptr<ov::Model> copy = model.clone();
     const auto& parameters = copy->get_parameters();
     try {
-        for (std::size_t p = 0; p < parameters.size(); ++p) {
-            ov::PartialShape shape;
-            if (p < shapes.size()) shape = ov::PartialShape(std::vector<ov::Dimension>(shapes[p].begin(), shapes[p].end()));
-            if (p < shapes.size()) parameters[p]->set_partial_shape(shape);
+        for (std::size_t p = 0; p < parameters.size() && p < shapes.size(); ++p) {
+            parameters[p]->set_partial_shape(ov::PartialShape(std::vector<ov::Dimension>(shapes[p].begin(), shapes[p].end())));
+            if (p >= values.size() || values[p].empty()) continue;
+            ov::Tensor tensor(parameters[p]->get_element_type(), ov::Shape(shapes[p].begin(), shapes[p].end()));
+            std::memcpy(tensor.data(), values[p].data(), std::min(values[p].size(), tensor.get_byte_size()));
+            const auto constant = std::make_shared<ov::op::v0::Constant>(tensor);
+            for (const auto& reader : parameters[p]->output(0).get_target_inputs()) reader.replace_source_output(constant->output(0));
         }
         copy->validate_nodes_and_infer_types();
         ov::pass::Manager manager;

@@ -20,9 +20,14 @@ struct LowerOptions {
 /// @throws Error(unimplemented) naming the operation and the reason.
 [[nodiscard]] Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& options = {});
 
+/// Values of an input that decide shapes or attributes: row-major bytes of the input's type.
+using InputValues = std::vector<std::byte>;
+
 /// A copy of `model` with these input shapes, constants folded and shapes inferred; every input the model has stays.
+/// @param values  per input; where not empty, what reads the input sees these values as a constant. May be shorter than the inputs.
 /// @throws Error(invalid_argument) the model does not take these shapes.
-[[nodiscard]] std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector<Dims>& shapes);
+[[nodiscard]] std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector<Dims>& shapes,
+                                                     const std::vector<InputValues>& values = {});
 
 /// Operations that have no lowering, "TYPE NAME" each: what supports() reports. Looks at types alone.
 [[nodiscard]] std::vector<std::string> missing_operations(const ov::Model& model);
