@@ -75,6 +75,8 @@ public:
     void cancel() noexcept { cancelled_ = true; }
     [[nodiscard]] const Program& program() const noexcept { return *program_; }
 
+    /// Runs again on what the last run left, without copies from or to the host; gives the device's microseconds. For benchmarks.
+    [[nodiscard]] double replay_us();
     /// Device microseconds per step, run one by one without a recording: for profiles. Inputs are what the last run left.
     [[nodiscard]] std::vector<std::pair<std::string, double>> profile();
 

@@ -1,0 +1,340 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The cuda backend beside PyTorch on the same GPU, in one run: outputs are compared before anything is timed, the two are timed in turn, medians are
+reported with their spread, and for each model the bytes and FLOPs it must move and do against the GPU's measured peaks.
+
+    bench/gpu.py [--program build/bin/gpu_program] [--filter TEXT] [--compile] [--rounds N] [--output bench/results/gpu.json]
+
+Models come from torchvision and transformers with random weights, exported to ONNX here; nothing is downloaded. PyTorch runs each in f16 (convolution nets
+channels-last) as a CUDA graph, with --compile also through torch.compile. Ratios above 1 favour AI VMM. Needs torch, torchvision, transformers, onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Callable
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def build_models() -> dict[str, Callable[[], tuple[Any, tuple[Any, ...], bool]]]:
+    """Name -> function giving (module in f32 on the CPU, example inputs, channels-last)."""
+    import torch
+    from torch import nn
+
+    def vision(name: str, batch: int, size: int = 224):
+        import torchvision
+
+        return lambda: (getattr(torchvision.models, name)(weights=None), (torch.randn(batch, 3, size, size),), True)
+
+    class Hidden(nn.Module):
+        """A transformers model that gives its last hidden state alone."""
+
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, tokens: Any) -> Any:
+            return self.model(tokens, return_dict=True).last_hidden_state
+
+    def bert(batch: int, length: int = 128):
+        def make():
+            from transformers import BertConfig, BertModel
+
+            model = BertModel(BertConfig(attn_implementation="eager"), add_pooling_layer=False)
+            return Hidden(model), (torch.randint(0, 30522, (batch, length)),), False
+
+        return make
+
+    class Whisper(nn.Module):
+        """The encoder of Whisper tiny."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            from transformers import WhisperConfig
+            from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+            config = WhisperConfig(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80, attn_implementation="eager")
+            self.encoder = WhisperEncoder(config)
+
+        def forward(self, features: Any) -> Any:
+            return self.encoder(features).last_hidden_state
+
+    class Lstm(nn.Module):
+        """Two layers of 512 over 100 steps."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(256, 512, num_layers=2, batch_first=False)
+
+        def forward(self, x: Any) -> Any:
+            return self.lstm(x)[0]
+
+    class Dlrm(nn.Module):
+        """26 tables of 100,000 x 64, a bottom and a top network, pairwise products."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tables = nn.ModuleList([nn.Embedding(100_000, 64) for _ in range(26)])
+            self.bottom = nn.Sequential(nn.Linear(13, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 64), nn.ReLU())
+            self.top = nn.Sequential(nn.Linear(64 + 27 * 26 // 2, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 1), nn.Sigmoid())
+            rows, columns = torch.tril_indices(27, 27, offset=-1)
+            self.register_buffer("pairs", rows * 27 + columns)
+
+        def forward(self, dense: Any, sparse: Any) -> Any:
+            x = self.bottom(dense)
+            vectors = torch.stack([x] + [table(sparse[:, i]) for i, table in enumerate(self.tables)], dim=1)
+            products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
+            return self.top(torch.cat([x, products[:, self.pairs]], dim=1))
+
+    class UNet(nn.Module):
+        """Four levels from 64 channels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+
+            def double(a: int, b: int) -> nn.Sequential:
+                return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU())
+
+            self.down = nn.ModuleList([double(3, 64), double(64, 128), double(128, 256), double(256, 512)])
+            self.up = nn.ModuleList([nn.ConvTranspose2d(512, 256, 2, 2), nn.ConvTranspose2d(256, 128, 2, 2), nn.ConvTranspose2d(128, 64, 2, 2)])
+            self.join = nn.ModuleList([double(512, 256), double(256, 128), double(128, 64)])
+            self.last = nn.Conv2d(64, 2, 1)
+
+        def forward(self, x: Any) -> Any:
+            kept = []
+            for index, block in enumerate(self.down):
+                x = block(x)
+                if index < 3:
+                    kept.append(x)
+                    x = nn.functional.max_pool2d(x, 2)
+            for up, join in zip(self.up, self.join, strict=True):
+                x = join(torch.cat([up(x), kept.pop()], dim=1))
+            return self.last(x)
+
+    def plain(kind: type, inputs: Callable[[], tuple[Any, ...]], channels_last: bool = False):
+        return lambda: (kind(), inputs(), channels_last)
+
+    return {
+        "resnet50_b1": vision("resnet50", 1),
+        "resnet50_b64": vision("resnet50", 64),
+        "mobilenet_v3_b1": vision("mobilenet_v3_large", 1),
+        "mobilenet_v3_b64": vision("mobilenet_v3_large", 64),
+        "efficientnet_b0_b1": vision("efficientnet_b0", 1),
+        "efficientnet_b0_b64": vision("efficientnet_b0", 64),
+        "vit_b16_b1": vision("vit_b_16", 1),
+        "vit_b16_b32": vision("vit_b_16", 32),
+        "swin_t_b1": vision("swin_t", 1),
+        "swin_t_b32": vision("swin_t", 32),
+        "bert_base_b1": bert(1),
+        "bert_base_b32": bert(32),
+        "whisper_tiny_encoder_b1": plain(Whisper, lambda: (torch.randn(1, 80, 3000),)),
+        "lstm_b8": plain(Lstm, lambda: (torch.randn(100, 8, 256),)),
+        "dlrm_b2048": plain(Dlrm, lambda: (torch.randn(2048, 13), torch.randint(0, 100_000, (2048, 26)))),
+        "unet_b4": plain(UNet, lambda: (torch.randn(4, 3, 256, 256),), True),
+    }
+
+
+def graphed(module: Any, inputs: tuple[Any, ...]) -> Callable[[], None]:
+    """Replays a CUDA graph of the module on these inputs."""
+    import torch
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream), torch.no_grad():
+        for _ in range(5):
+            module(*inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.no_grad():
+        module(*inputs)
+    return graph.replay
+
+
+def time_ms(run: Callable[[], None], repeats: int) -> list[float]:
+    """Milliseconds of device time of each of `repeats` runs, by events."""
+    import torch
+
+    for _ in range(5):
+        run()
+    times = []
+    for _ in range(repeats):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return times
+
+
+def flops_of(module: Any, inputs: tuple[Any, ...]) -> int:
+    """Multiply-adds counted twice, by torch's own counter; 0 if it has none for the model."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(*inputs)
+        return int(counter.get_total_flops())
+    except Exception:  # noqa: BLE001 - a figure beside the result
+        return 0
+
+
+def peaks() -> dict[str, float]:
+    """What the GPU reaches: bytes per second of a large copy, FLOP/s of a large f16 product."""
+    import torch
+
+    source = torch.empty(1 << 29, dtype=torch.uint8, device="cuda").random_()
+    target = torch.empty_like(source)
+    copy = statistics.median(time_ms(lambda: target.copy_(source), 20))
+    a = torch.randn(8192, 8192, dtype=torch.float16, device="cuda")
+    product = statistics.median(time_ms(lambda: torch.mm(a, a), 20))
+    return {"bytes_per_s": 2 * source.numel() / copy * 1e3, "f16_flops_per_s": 2 * 8192**3 / product * 1e3}
+
+
+def program(path: str, model: pathlib.Path, folder: pathlib.Path, precision: str, repeats: int, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+    """One run of gpu_program. Raises with its message if it fails."""
+    result = subprocess.run([path, str(model), "--precision", precision, "--inputs", str(folder), "--outputs", str(folder / f"out_{precision}"), "--repeats", str(repeats), *extra],
+                            capture_output=True, text=True, check=False)  # fmt: skip
+    if result.returncode != 0:
+        raise RuntimeError(result.stderr.strip()[-400:] or f"exit {result.returncode}")
+    return json.loads(result.stdout)
+
+
+def relative_error(actual: Any, expected: Any) -> float:
+    """||actual - expected|| / ||expected|| in f64; infinite for NaN."""
+    import numpy as np
+
+    difference = np.linalg.norm((actual.astype(np.float64) - expected.astype(np.float64)).ravel())
+    norm = np.linalg.norm(expected.astype(np.float64).ravel())
+    return float(difference / norm) if math.isfinite(difference) and norm > 0 else float("inf")
+
+
+def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], options: argparse.Namespace, top: dict[str, float]) -> dict[str, Any]:
+    """One model: exported, compared, timed in turn with PyTorch."""
+    import numpy as np
+    import torch
+
+    torch.manual_seed(0)
+    module, inputs, channels_last = make()
+    module.eval()
+    row: dict[str, Any] = {"model": name}
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = pathlib.Path(folder_name)
+        model = folder / "model.onnx"
+        with torch.no_grad():
+            torch.onnx.export(module, inputs, str(model), dynamo=False, opset_version=17)
+            expected = module(*inputs).numpy()
+        (folder / "shapes.txt").write_text("".join(" ".join(str(size) for size in one.shape) + "\n" for one in inputs))
+        for index, one in enumerate(inputs):
+            one.numpy().tofile(folder / f"in{index}.bin")
+        row["flops"] = flops_of(module, inputs)
+
+        own: dict[str, dict[str, Any]] = {}
+        for precision, limit in (("f32", 1e-4), ("f16", 1e-2)):
+            if precision == "f32" and options.only_f16:
+                continue
+            answer = program(options.program, model, folder, precision, options.repeats, ("--profile",) if precision == "f16" else ())
+            actual = np.fromfile(folder / f"out_{precision}" / "out0.bin", dtype=np.float32).reshape(expected.shape)
+            error = relative_error(actual, expected)
+            row[precision] = {key: value for key, value in answer.items() if key != "steps"} | {"relative_error": error, "agrees": error <= limit}
+            if expected.ndim == 2 and expected.shape[1] > 1:
+                row[precision]["same_top1"] = bool((actual.argmax(1) == expected.argmax(1)).all())
+            own[precision] = answer
+        row["slowest_steps"] = sorted(own["f16"]["steps"], key=lambda step: -step[1])[:12]
+
+        peer = module.half().cuda()
+        if channels_last:
+            peer = peer.to(memory_format=torch.channels_last)
+        device_inputs = tuple(one.cuda().half() if one.is_floating_point() else one.cuda() for one in inputs)
+        if channels_last:
+            device_inputs = tuple(one.contiguous(memory_format=torch.channels_last) for one in device_inputs)
+        runs: dict[str, Callable[[], None]] = {}
+        try:
+            runs["torch_graph"] = graphed(peer, device_inputs)
+        except Exception as error:  # noqa: BLE001 - a peer that can't run is said so
+            row["torch_graph_error"] = str(error)[:200]
+        if options.compile:
+            try:
+                begin = time.perf_counter()
+                compiled = torch.compile(peer, mode="max-autotune-no-cudagraphs" if options.autotune else "default")
+                with torch.no_grad():
+                    compiled(*device_inputs)
+                row["torch_compile_s"] = time.perf_counter() - begin
+                runs["torch_compile_graph"] = graphed(compiled, device_inputs)
+            except Exception as error:  # noqa: BLE001
+                row["torch_compile_error"] = str(error)[:200]
+        times: dict[str, list[float]] = {key: [] for key in runs}
+        times["ai_vmm"] = []
+        for _ in range(options.rounds):
+            for key, run in runs.items():
+                times[key].append(statistics.median(time_ms(run, options.repeats)))
+            torch.cuda.synchronize()
+            times["ai_vmm"].append(program(options.program, model, folder, "f16", options.repeats)["device_ms"])
+        row["ms"] = {key: {"median": statistics.median(values), "low": min(values), "high": max(values)} for key, values in times.items()}
+        row["ratio"] = {key: row["ms"][key]["median"] / row["ms"]["ai_vmm"]["median"] for key in runs}
+        moved = row["f16"]["weight_bytes"] + sum(one.numel() * one.element_size() for one in inputs)
+        floor = max(moved / top["bytes_per_s"], row["flops"] / top["f16_flops_per_s"]) * 1e3
+        row["floor_ms"] = floor
+    del peer
+    torch.cuda.empty_cache()
+    return row
+
+
+def main() -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", default=str(ROOT / "build" / "bin" / "gpu_program"))
+    parser.add_argument("--filter", default="", help="only models whose name contains one of these, comma-separated")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile with a CUDA graph")
+    parser.add_argument("--autotune", action="store_true", help="torch.compile with max-autotune")
+    parser.add_argument("--only-f16", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=1e9, help="start no further model after this long")
+    parser.add_argument("--commit", default="", help="written into the result")
+    parser.add_argument("--output", default="")
+    options = parser.parse_args()
+    import torch
+
+    begin = time.perf_counter()
+    top = peaks()
+    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip(),
+                              "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "commit": options.commit, "peaks": top, "models": []}  # fmt: skip
+    for name, make in build_models().items():
+        if options.filter and not any(part in name for part in options.filter.split(",")):
+            continue
+        if time.perf_counter() - begin > options.seconds:
+            result["models"].append({"model": name, "error": "no time was left"})
+            continue
+        try:
+            row = measure(name, make, options, top)
+        except Exception as error:  # noqa: BLE001 - one model must not end the others
+            row = {"model": name, "error": f"{type(error).__name__}: {str(error)[:500]}"}
+        result["models"].append(row)
+        if "error" in row:
+            print(f"{name:26} ERROR {row['error']}", flush=True)
+        else:
+            peers = "  ".join(f"{key} {row['ms'][key]['median']:.3f} ({ratio:.2f}x)" for key, ratio in row["ratio"].items())
+            print(f"{name:26} {row['ms']['ai_vmm']['median']:.3f} ms  {peers}  floor {row['floor_ms']:.3f}  error f16 {row['f16']['relative_error']:.1e}"
+                  + (f" f32 {row['f32']['relative_error']:.1e}" if "f32" in row else "") + f"  compile {row['f16']['compile_ms']:.0f} ms", flush=True)  # fmt: skip
+        if options.output:
+            pathlib.Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
+    for key in ("torch_graph", "torch_compile_graph"):
+        ratios = [row["ratio"][key] for row in result["models"] if key in row.get("ratio", {})]
+        if ratios:
+            print(f"geometric mean over {len(ratios)} models against {key}: {math.exp(statistics.fmean(map(math.log, ratios))):.2f}x; lowest {min(ratios):.2f}x")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
