@@ -3,8 +3,9 @@
 ///
 ///   gpu_program MODEL --precision f16 --inputs FOLDER --outputs FOLDER [--repeats N] [--device N] [--profile] [--dump FILE]
 ///
-/// Reads input K from FOLDER/inK.bin (row-major, the model's type; shapes from FOLDER/shapes.txt, one line per input), writes outK.bin and prints one JSON object:
-/// device microseconds per execution (CUDA events around the recorded graph), microseconds of whole calls with copies from and to the host, bytes, steps.
+/// Reads input K from FOLDER/inK.bin (row-major, the model's type; shapes from FOLDER/shapes.txt, one line per input), writes outK.bin and prints one
+/// JSON object: device microseconds per execution (CUDA events around the recorded graph), microseconds of whole calls with copies from and to the
+/// host, bytes, steps.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "driver/gpu.hpp"
+#include "gpu.hpp"
 #include "lower/lower.hpp"
 #include "openvino/runtime/core.hpp"
 #include "program/program.hpp"
@@ -73,7 +74,9 @@ int run(const std::vector<std::string>& arguments) {
             model = name;
         }
     }
-    if (model.empty() || inputs.empty()) throw std::runtime_error("usage: gpu_program MODEL --inputs FOLDER [--outputs FOLDER] [--precision f32|f16|bf16] [--repeats N] [--profile] [--dump FILE]");
+    if (model.empty() || inputs.empty())
+        throw std::runtime_error(
+            "usage: gpu_program MODEL --inputs FOLDER [--outputs FOLDER] [--precision f32|f16|bf16] [--repeats N] [--profile] [--dump FILE]");
 
     auto start = Clock::now();
     ov::Core core;
@@ -102,17 +105,20 @@ int run(const std::vector<std::string>& arguments) {
         const cuda::Value& value = schedule.graph.value(schedule.graph.inputs[k]);
         std::ifstream file(inputs / fmt::format("in{}.bin", k), std::ios::binary);
         in.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-        if (static_cast<std::int64_t>(in.back().size()) != bytes(value.type, value.dims)) throw std::runtime_error(fmt::format("in{}.bin has {} bytes, the model wants {}", k, in.back().size(), bytes(value.type, value.dims)));
+        if (static_cast<std::int64_t>(in.back().size()) != bytes(value.type, value.dims))
+            throw std::runtime_error(fmt::format("in{}.bin has {} bytes, the model wants {}", k, in.back().size(), bytes(value.type, value.dims)));
         in_pointers.push_back(in.back().data());
     }
-    for (cuda::ValueId id : schedule.graph.outputs) out.emplace_back(static_cast<std::size_t>(bytes(schedule.graph.value(id).type, schedule.graph.value(id).dims)));
+    for (cuda::ValueId id : schedule.graph.outputs)
+        out.emplace_back(static_cast<std::size_t>(bytes(schedule.graph.value(id).type, schedule.graph.value(id).dims)));
     for (auto& one : out) out_pointers.push_back(one.data());
     start = Clock::now();
     execution.run(in_pointers, out_pointers);
     const double first_us = microseconds_since(start);
     if (!outputs.empty()) {
         fs::create_directories(outputs);
-        for (std::size_t k = 0; k < out.size(); ++k) std::ofstream(outputs / fmt::format("out{}.bin", k), std::ios::binary).write(out[k].data(), static_cast<std::streamsize>(out[k].size()));
+        for (std::size_t k = 0; k < out.size(); ++k)
+            std::ofstream(outputs / fmt::format("out{}.bin", k), std::ios::binary).write(out[k].data(), static_cast<std::streamsize>(out[k].size()));
     }
     std::vector<double> device_times, call_times;
     for (int i = 0; i < repeats + 5; ++i) {
@@ -129,13 +135,18 @@ int run(const std::vector<std::string>& arguments) {
         for (int i = 0; i < 2; ++i) (void)execution.profile();
         for (const auto& [label, us] : execution.profile()) steps += fmt::format("{}[\"{}\", {:.2f}]", steps.empty() ? "" : ", ", label, us);
     }
-    const auto count = [&](cuda::Step::Kind kind) { return std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const cuda::Step& step) { return step.kind == kind; }); };
+    const auto count = [&](cuda::Step::Kind kind) {
+        return std::count_if(schedule.steps.begin(), schedule.steps.end(), [&](const cuda::Step& step) { return step.kind == kind; });
+    };
     fmt::print(
-        "{{\"device\": \"{}\", \"precision\": \"{}\", \"read_ms\": {:.1f}, \"open_ms\": {:.1f}, \"lower_ms\": {:.1f}, \"compile_ms\": {:.1f}, \"first_ms\": {:.3f}, \"device_ms\": {:.4f}, \"device_ms_low\": {:.4f}, \"device_ms_high\": {:.4f}, "
-        "\"call_ms\": {:.4f}, \"kernels\": {}, \"library_calls\": {}, \"host_steps\": {}, \"distinct_kernels\": {}, \"weight_bytes\": {}, \"arena_bytes\": {}, \"workspace_bytes\": {}, \"steps\": [{}]}}\n",
-        device->capabilities().name, precision, read_us / 1e3, device_us / 1e3, lower_us / 1e3, compile_us / 1e3, first_us / 1e3, percentile(device_times, 0.5) / 1e3, percentile(device_times, 0.1) / 1e3,
-        percentile(device_times, 0.9) / 1e3, percentile(call_times, 0.5) / 1e3, count(cuda::Step::Kind::kernel), count(cuda::Step::Kind::library), count(cuda::Step::Kind::host), schedule.kernels.size(), schedule.weight_bytes,
-        schedule.arena_bytes, schedule.workspace_bytes, steps);
+        "{{\"device\": \"{}\", \"precision\": \"{}\", \"read_ms\": {:.1f}, \"open_ms\": {:.1f}, \"lower_ms\": {:.1f}, \"compile_ms\": {:.1f}, "
+        "\"first_ms\": {:.3f}, \"device_ms\": {:.4f}, \"device_ms_low\": {:.4f}, \"device_ms_high\": {:.4f}, "
+        "\"call_ms\": {:.4f}, \"kernels\": {}, \"library_calls\": {}, \"host_steps\": {}, \"distinct_kernels\": {}, \"weight_bytes\": {}, "
+        "\"arena_bytes\": {}, \"workspace_bytes\": {}, \"steps\": [{}]}}\n",
+        device->capabilities().name, precision, read_us / 1e3, device_us / 1e3, lower_us / 1e3, compile_us / 1e3, first_us / 1e3,
+        percentile(device_times, 0.5) / 1e3, percentile(device_times, 0.1) / 1e3, percentile(device_times, 0.9) / 1e3,
+        percentile(call_times, 0.5) / 1e3, count(cuda::Step::Kind::kernel), count(cuda::Step::Kind::library), count(cuda::Step::Kind::host),
+        schedule.kernels.size(), schedule.weight_bytes, schedule.arena_bytes, schedule.workspace_bytes, steps);
     return 0;
 }
 

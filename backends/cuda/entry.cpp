@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The loadable backend: GPUs of this machine, with generated kernels and the vendor's libraries.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend.hpp"
+#include "driver/discovery.hpp"
+#include "driver/nvrtc.hpp"
+#include "gpu.hpp"
+
+namespace ai_vmm::cuda {
+namespace {
+
+std::vector<DeviceEntry> discover() {
+    std::vector<DeviceEntry> entries;
+    for (auto& info : discover_devices()) {
+        const int ordinal = std::stoi(info.routes.front().backend_device.substr(4));  // "GPU.0"
+        entries.push_back({std::move(info), [ordinal] { return open_gpu(ordinal); }});
+    }
+    return entries;
+}
+
+/// What results depend on. @throws Error(unavailable) no driver, no GPU or no compiler.
+std::string engines() { return driver_description() + ", NVRTC " + Nvrtc::get().version(); }
+
+class CudaBackend final : public Backend {
+public:
+    CudaBackend() : Backend(discover, engines()) {}
+};
+
+}  // namespace
+}  // namespace ai_vmm::cuda
+
+AI_VMM_DEFINE_BACKEND(ai_vmm::cuda::CudaBackend)

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gpu.hpp"
+
+#include "driver/driver_device.hpp"
+#include "libraries/vendor_libraries.hpp"
+
+namespace ai_vmm::cuda {
+namespace {
+
+class Gpu final : public DriverDevice {
+    template <typename Spec>
+    auto made(const Spec& spec) {
+        make_current();
+        return libraries_.make(spec);
+    }
+
+public:
+    explicit Gpu(int ordinal) : DriverDevice(ordinal), libraries_(*this, true) {}
+
+    [[nodiscard]] std::unique_ptr<LibraryCall> make(const MatmulSpec& spec) override { return made(spec); }
+    [[nodiscard]] std::unique_ptr<LibraryCall> make(const ConvolutionSpec& spec) override { return made(spec); }
+    [[nodiscard]] std::unique_ptr<LibraryCall> make(const AttentionSpec& spec) override { return made(spec); }
+    [[nodiscard]] std::unique_ptr<RecurrentCall> make(const RecurrentSpec& spec) override { return made(spec); }
+
+private:
+    VendorLibraries libraries_;
+};
+
+}  // namespace
+
+std::shared_ptr<Device> open_gpu(int ordinal) { return std::make_shared<Gpu>(ordinal); }
+
+}  // namespace ai_vmm::cuda
