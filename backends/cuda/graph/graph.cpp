@@ -116,9 +116,16 @@ ValueId Builder::input(Type type, Dims dims, std::string name) {
 
 ValueId Builder::constant(Type type, Dims dims, ConstantData data) {
     assert(static_cast<std::int64_t>(data.bytes) >= bytes(type, dims));
-    const ValueId id = add_value(type, std::move(dims), Source::constant, 0);
-    graph_.values.back().constant = std::move(data);
-    return id;
+    const auto make = [&] {
+        const ValueId id = add_value(type, std::move(dims), Source::constant, 0);
+        graph_.values.back().constant = std::move(data);
+        return id;
+    };
+    if (sharing_ == Sharing::none) return make();
+    const std::string key = fmt::format("{} {} [{}]", fmt::ptr(data.data), to_string(type), fmt::join(dims, ","));
+    const auto [found, fresh] = shared_.try_emplace(key, -1);
+    if (fresh) found->second = make();
+    return found->second;
 }
 
 ValueId Builder::constant_f32(Dims dims, std::span<const float> values) { return constant(Type::f32, std::move(dims), copied(values)); }
@@ -130,7 +137,16 @@ void Builder::output(ValueId value, std::string name) {
 }
 
 ValueId Builder::compute(Type type, Dims dims, std::vector<ValueId> inputs, Compute what) {
-    return add_node({{type, std::move(dims)}}, std::move(inputs), std::move(what)).front();
+    const auto make = [&] { return add_node({{type, std::move(dims)}}, std::move(inputs), std::move(what)).front(); };
+    if (sharing_ == Sharing::none || inputs.empty() || !std::all_of(inputs.begin(), inputs.end(), [&](ValueId id) { return constant(id); }))
+        return make();
+    const std::string key = fmt::format("{} [{}] ({}) {}", to_string(type), fmt::join(dims, ","), fmt::join(inputs, ","), what.body);
+    const auto [found, fresh] = shared_.try_emplace(key, -1);
+    if (fresh) {
+        found->second = make();
+        constant_.insert(found->second);
+    }
+    return found->second;
 }
 
 ValueId Builder::rowwise(Type type, std::vector<ValueId> inputs, Rowwise what) {
@@ -262,6 +278,17 @@ ValueId Builder::broadcast(ValueId value, Dims to) {
 
 ValueId Builder::concat(const std::vector<ValueId>& values, int axis) {
     assert(!values.empty());
+    // Each input is an argument of the kernel: many are joined in groups.
+    constexpr std::size_t kMostAtOnce = 32;
+    if (values.size() > kMostAtOnce) {
+        const std::size_t size = std::max(kMostAtOnce, (values.size() + kMostAtOnce - 1) / kMostAtOnce);
+        std::vector<ValueId> groups;
+        for (std::size_t first = 0; first < values.size(); first += size) {
+            const std::size_t end = std::min(first + size, values.size());
+            groups.push_back(concat({values.begin() + static_cast<std::ptrdiff_t>(first), values.begin() + static_cast<std::ptrdiff_t>(end)}, axis));
+        }
+        return concat(groups, axis);
+    }
     const auto at = static_cast<std::size_t>(axis);
     Dims to = dims(values.front());
     to[at] = 0;

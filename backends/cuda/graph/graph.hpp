@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -101,7 +103,7 @@ struct Custom {
     };
     std::string op;
     std::vector<Phase> phases;
-    std::string functions;  ///< helper FUNCTIONs, placed before; names must be unique to the op
+    std::string functions;  ///< helper FUNCTIONs, placed before each phase; their names start with @
 };
 
 /// An array in host memory, as host operations see it.
@@ -148,7 +150,11 @@ struct Graph {
 /// Appends to a Graph. Errors in arguments are programming errors (assert); models are checked before.
 class Builder {
 public:
-    explicit Builder(Graph& graph) : graph_(graph) {}
+    enum class Sharing : std::uint8_t {
+        none,
+        constants  ///< equal constants (the same bytes in memory) and equal Compute nodes of constants alone are made once, as loops that unroll want
+    };
+    explicit Builder(Graph& graph, Sharing sharing = Sharing::none) : graph_(graph), sharing_(sharing) {}
     [[nodiscard]] Graph& graph() noexcept { return graph_; }
     [[nodiscard]] const Value& value(ValueId id) const { return graph_.value(id); }
     [[nodiscard]] const Dims& dims(ValueId id) const { return graph_.value(id).dims; }
@@ -183,8 +189,13 @@ private:
     ValueId add_value(Type type, Dims dims, Source source, int index);
     std::vector<ValueId> add_node(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
                                   std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Custom, HostCall> what);
+    [[nodiscard]] bool constant(ValueId id) const { return value(id).source == Source::constant || constant_.count(id) != 0; }
+
     Graph& graph_;
+    const Sharing sharing_;
     std::string name_;
+    std::map<std::string, ValueId> shared_;  ///< constants and nodes of constants alone, by what they are
+    std::set<ValueId> constant_;             ///< results of such nodes
 };
 
 /// NumPy broadcasting of two shapes. @throws Error(invalid_argument) they don't fit.
