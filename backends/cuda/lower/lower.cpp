@@ -13,6 +13,8 @@
 #include "openvino/op/constant.hpp"
 #include "openvino/op/parameter.hpp"
 #include "openvino/op/result.hpp"
+#include "openvino/op/util/multi_subgraph_base.hpp"
+#include "openvino/op/util/read_value_base.hpp"
 #include "openvino/pass/constant_folding.hpp"
 #include "openvino/pass/manager.hpp"
 
@@ -96,7 +98,10 @@ const Table& table() {
         add_reductions(made);
         add_matrix(made);
         add_neural(made);
+        add_pooling(made);
+        add_resampling(made);
         add_recurrent(made);
+        add_control(made);
         add_detection(made);
         add_signal(made);
         return made;
@@ -112,6 +117,13 @@ std::vector<ValueId> lower_body(Builder& builder, const ov::Model& model, const 
         if (ov::is_type<ov::op::v0::Parameter>(node.get()) || ov::is_type<ov::op::v0::Result>(node.get())) continue;
         builder.set_name(node->get_friendly_name());
         if (const auto constant = ov::as_type_ptr<ov::op::v0::Constant>(node)) {
+            if (constant->get_element_type() == ov::element::u1) {
+                // Bits get a byte each.
+                const auto bits = std::make_shared<std::vector<std::uint8_t>>(constant->cast_vector<std::uint8_t>());
+                values[{node.get(), 0}] = builder.constant(Type::u8, from_openvino(constant->get_shape()),
+                                                           {bits, reinterpret_cast<const std::byte*>(bits->data()), bits->size()});
+                continue;
+            }
             const auto type = from_openvino(constant->get_element_type());
             // Left to the operation that reads it: strings and shapes are often folded into attributes.
             if (!type) continue;
@@ -213,7 +225,7 @@ void narrow(Graph& graph, Type type) {
 
 Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& options) {
     Graph graph;
-    Builder builder(graph);
+    Builder builder(graph, Builder::Sharing::constants);
     std::vector<ValueId> arguments;
     for (const auto& parameter : model->get_parameters()) {
         const auto type = from_openvino(parameter->get_element_type());
@@ -230,6 +242,32 @@ Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& o
     return graph;
 }
 
+namespace {
+
+/// State starts afresh in every run: reading a variable gives its initial value, of that value's shape, where the variable's own may be open.
+void read_initial_values(ov::Model& model) {
+    for (const auto& node : model.get_ordered_ops()) {
+        if (!ov::is_type<ov::op::util::ReadValueBase>(node) || node->get_input_size() != 1) continue;
+        if (node->get_input_element_type(0) == node->get_output_element_type(0)) node->output(0).replace(node->input_value(0));
+    }
+}
+
+/// Adds operations of `model` and of the bodies in it that have no lowering.
+void find_missing(const ov::Model& model, std::vector<std::string>& missing) {
+    for (const auto& node : model.get_ordered_ops()) {
+        if (ov::is_type<ov::op::v0::Parameter>(node.get()) || ov::is_type<ov::op::v0::Result>(node.get()) ||
+            ov::is_type<ov::op::v0::Constant>(node.get()))
+            continue;
+        if (table().find(node->get_type_name()) == table().end())
+            missing.push_back(fmt::format("{} {}", node->get_type_name(), node->get_friendly_name()));
+        if (const auto* bodies = ov::as_type<const ov::op::util::MultiSubGraphOp>(node.get())) {
+            for (const auto& body : bodies->get_functions()) find_missing(*body, missing);
+        }
+    }
+}
+
+}  // namespace
+
 std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector<Dims>& shapes, const std::vector<InputValues>& values) {
     const std::shared_ptr<ov::Model> copy = model.clone();
     const auto& parameters = copy->get_parameters();
@@ -242,6 +280,7 @@ std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector
             const auto constant = std::make_shared<ov::op::v0::Constant>(tensor);
             for (const auto& reader : parameters[p]->output(0).get_target_inputs()) reader.replace_source_output(constant->output(0));
         }
+        read_initial_values(*copy);
         copy->validate_nodes_and_infer_types();
         ov::pass::Manager manager;
         manager.register_pass<ov::pass::ConstantFolding>();
@@ -255,13 +294,7 @@ std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector
 
 std::vector<std::string> missing_operations(const ov::Model& model) {
     std::vector<std::string> missing;
-    for (const auto& node : model.get_ordered_ops()) {
-        if (ov::is_type<ov::op::v0::Parameter>(node.get()) || ov::is_type<ov::op::v0::Result>(node.get()) ||
-            ov::is_type<ov::op::v0::Constant>(node.get()))
-            continue;
-        if (table().find(node->get_type_name()) == table().end())
-            missing.push_back(fmt::format("{} {}", node->get_type_name(), node->get_friendly_name()));
-    }
+    find_missing(model, missing);
     return missing;
 }
 

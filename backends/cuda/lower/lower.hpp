@@ -29,7 +29,7 @@ using InputValues = std::vector<std::byte>;
 [[nodiscard]] std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector<Dims>& shapes,
                                                      const std::vector<InputValues>& values = {});
 
-/// Operations that have no lowering, "TYPE NAME" each: what supports() reports. Looks at types alone.
+/// Operations, those in bodies of others too, that have no lowering, "TYPE NAME" each: what supports() reports. Looks at types alone.
 [[nodiscard]] std::vector<std::string> missing_operations(const ov::Model& model);
 
 }  // namespace ai_vmm::cuda
