@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gpu.hpp"
 
+#include "ai_vmm/error.hpp"
 #include "driver/driver_device.hpp"
 #include "libraries/vendor_libraries.hpp"
 
@@ -11,19 +12,28 @@ class Gpu final : public DriverDevice {
     template <typename Spec>
     auto made(const Spec& spec) {
         make_current();
-        return libraries_.make(spec);
+        return libraries_->make(spec);
     }
 
 public:
-    explicit Gpu(int ordinal) : DriverDevice(ordinal), libraries_(*this, true) {}
+    explicit Gpu(int ordinal) : DriverDevice(ordinal), libraries_(std::make_unique<VendorLibraries>(*this, true)) {}
+    ~Gpu() override {
+        try {
+            make_current();       // the libraries' handles are closed in their context
+        } catch (const Error&) {  // a device that failed: closing them does nothing
+        }
+        libraries_.reset();
+    }
 
     [[nodiscard]] std::unique_ptr<LibraryCall> make(const MatmulSpec& spec) override { return made(spec); }
     [[nodiscard]] std::unique_ptr<LibraryCall> make(const ConvolutionSpec& spec) override { return made(spec); }
     [[nodiscard]] std::unique_ptr<LibraryCall> make(const AttentionSpec& spec) override { return made(spec); }
     [[nodiscard]] std::unique_ptr<RecurrentCall> make(const RecurrentSpec& spec) override { return made(spec); }
+    [[nodiscard]] std::string choices() const override { return libraries_->choices(); }
+    void add_choices(std::string_view bytes) override { (void)libraries_->add_choices(bytes); }
 
 private:
-    VendorLibraries libraries_;
+    std::unique_ptr<VendorLibraries> libraries_;
 };
 
 }  // namespace

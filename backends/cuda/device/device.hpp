@@ -111,6 +111,11 @@ public:
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const AttentionSpec&) { return nullptr; }
     [[nodiscard]] virtual std::unique_ptr<RecurrentCall> make(const RecurrentSpec&) { return nullptr; }
 
+    /// What make() chose so far, as bytes: given to add_choices() in another process on such a device, they spare it the search and its timings.
+    /// Damaged bytes and choices of other versions of a library are ignored.
+    [[nodiscard]] virtual std::string choices() const { return {}; }
+    virtual void add_choices(std::string_view) {}
+
     /// Why the device can't be used any more; empty while it can.
     [[nodiscard]] virtual std::string failure() const { return {}; }
     [[nodiscard]] virtual std::int64_t free_bytes() const = 0;

@@ -395,6 +395,8 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const AttentionSpec& s, const Tunin
 }  // namespace
 
 std::shared_ptr<Cudnn> Cudnn::open(Device& device, std::string& reason) {
+    // cuDNN opens cuBLASLt by its bare name, which it finds outside the usual folders if it is open already.
+    static const SharedLibrary cublaslt = SharedLibrary::open("cuBLASLt", "libcublasLt.so.13");
     static const SharedLibrary library = SharedLibrary::open("cuDNN", "libcudnn.so.9");
     if (!library) {
         reason = library.reason();
