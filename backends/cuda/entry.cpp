@@ -12,17 +12,18 @@
 namespace ai_vmm::cuda {
 namespace {
 
+/// What results depend on. @throws Error(unavailable) no driver, no GPU or no compiler.
+std::string engines() { return driver_description() + ", NVRTC " + Nvrtc::get().version(); }
+
 std::vector<DeviceEntry> discover() {
     std::vector<DeviceEntry> entries;
     for (auto& info : discover_devices()) {
+        info.routes.front().engine_version = engines();
         const int ordinal = std::stoi(info.routes.front().backend_device.substr(4));  // "GPU.0"
         entries.push_back({std::move(info), [ordinal] { return open_gpu(ordinal); }});
     }
     return entries;
 }
-
-/// What results depend on. @throws Error(unavailable) no driver, no GPU or no compiler.
-std::string engines() { return driver_description() + ", NVRTC " + Nvrtc::get().version(); }
 
 class CudaBackend final : public Backend {
 public:

@@ -9,6 +9,9 @@
 namespace ai_vmm::cuda {
 namespace {
 
+/// One recording holds no more, so that a cancelled execution stops soon: some milliseconds.
+constexpr std::size_t kMostStepsAtOnce = 1024;
+
 std::size_t aligned(std::int64_t size) { return (static_cast<std::size_t>(size) + 255) / 256 * 256; }
 
 std::size_t size_of(const Value& value) { return static_cast<std::size_t>(bytes(value.type, value.dims)); }
@@ -111,10 +114,10 @@ Execution::Execution(std::shared_ptr<const Program> program) : program_(std::mov
     std::size_t begin = 0;
     for (std::size_t s = 0; s <= schedule.steps.size(); ++s) {
         const bool host = s < schedule.steps.size() && schedule.steps[s].kind == Step::Kind::host;
-        if (!host && s < schedule.steps.size()) continue;
+        if (!host && s < schedule.steps.size() && s - begin < kMostStepsAtOnce) continue;
         if (s > begin) segments_.push_back({begin, s, false, nullptr});
         if (host) segments_.push_back({s, s + 1, true, nullptr});
-        begin = s + 1;
+        begin = host ? s + 1 : s;
     }
 }
 
@@ -154,6 +157,8 @@ void Execution::run_segments() {
             stream_->synchronize();
             throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "the execution was cancelled");
         }
+        // Long programs are waited for piece by piece: what is launched can't be called back.
+        if (segments_.size() > 2) stream_->synchronize();
         if (segment.host) {
             run_host(schedule.steps[segment.begin]);
             continue;
