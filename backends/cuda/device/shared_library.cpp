@@ -84,12 +84,19 @@ std::vector<std::string> library_folders() {
 
 SharedLibrary SharedLibrary::open(const std::string& title, const std::string& name) {
     std::vector<std::string> candidates;
-    for (const auto& folder : chosen_folders()) candidates.push_back(folder + '/' + name);
+    std::string folders, failures;
+    std::error_code error;
+    const auto add = [&](const std::vector<std::string>& more) {
+        for (const auto& folder : more) {
+            folders += (folders.empty() ? "" : ", ") + folder;
+            if (fs::exists(folder + '/' + name, error)) candidates.push_back(folder + '/' + name);
+        }
+    };
+    add(chosen_folders());
     candidates.push_back(name);
-    for (const auto& folder : usual_folders()) candidates.push_back(folder + '/' + name);
+    add(usual_folders());
 
     SharedLibrary library;
-    std::string tried;
     for (const std::string& candidate : candidates) {
         library.handle_ = ::dlopen(candidate.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (library.handle_ != nullptr) {
@@ -97,9 +104,9 @@ SharedLibrary SharedLibrary::open(const std::string& title, const std::string& n
             return library;
         }
         const char* const reason = ::dlerror();
-        tried += (tried.empty() ? "" : "; ") + std::string(reason != nullptr ? reason : candidate.c_str());
+        failures += (failures.empty() ? "" : "; ") + std::string(reason != nullptr ? reason : candidate.c_str());
     }
-    library.reason_ = title + " can't be opened (" + name + "); tried: " + tried;
+    library.reason_ = title + " can't be opened: " + failures + (folders.empty() ? "" : "; looked in " + folders + " too");
     return library;
 }
 

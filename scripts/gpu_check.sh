@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Checks the CUDA backend on a machine with an NVIDIA GPU. Runs in a source tree with a build, or where scripts/gpu_pack.sh was unpacked.
+#   scripts/gpu_check.sh [--steps devices,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench] [--out DIR] [--device GPU.0] [--limit-s N]
+#                        [--filter GTEST_FILTER]
+# Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
+# seconds, and figures. --filter narrows the suite for the sanitizer steps. The exit status is 1 if a step failed.
+set -uo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+steps=devices,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench
+out=$root/bench/results device=GPU.0 limit_s=600 filter='*'
+while [ $# -gt 0 ]; do
+  [ $# -ge 2 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
+  case $1 in
+    --steps) steps=$2 ;;
+    --out) out=$2 ;;
+    --device) device=$2 ;;
+    --limit-s) limit_s=$2 ;;
+    --filter) filter=$2 ;;
+    *) echo "gpu-check: unknown option $1" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+if [ -d "$root/build/bin" ]; then build=$root/build; else build=$root; fi
+backend=$build/lib/backends/libai_vmm_backend_cuda.so
+mkdir -p "$out"
+cache=$(mktemp -d)
+trap 'rm -rf "$cache"' EXIT
+export AI_VMM_CACHE_DIR=$cache PYTHONPATH=$build/python${PYTHONPATH:+:$PYTHONPATH}
+suite=("$build/bin/test_conformance" --backend "$backend" --device "$device")
+expected=$root/tests/conformance/expected/cuda.txt
+[ -f "$expected" ] && suite+=(--expected "$expected")
+results=$out/.gpu_check.steps
+: >"$results"
+failed=0
+
+note() {  # step, status, seconds, reason
+  printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$results"
+  printf 'gpu-check: %-12s %-9s %5s s  %s\n' "$1" "$2" "$3" "$4"
+  case $2 in failed | timed_out) failed=1 ;; esac
+}
+wanted() { case ",$steps," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
+step() {  # name, command...
+  local name=$1 start=$SECONDS status=0 reason
+  shift
+  timeout --kill-after=20 "$limit_s" "$@" >"$out/$name.log" 2>&1 || status=$?
+  reason=$(grep -E '^\[  (PASSED|FAILED)  \]|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed' "$out/$name.log" | tail -n 2 | tr '\t\n' '  ')
+  case $status in
+    0) note "$name" passed $((SECONDS - start)) "$reason" ;;
+    124 | 137) note "$name" timed_out $((SECONDS - start)) "after $limit_s s; $reason" ;;
+    *) note "$name" failed $((SECONDS - start)) "status $status; $reason" ;;
+  esac
+}
+skip() { note "$1" skipped 0 "$2"; }
+
+# The suite again and again in one process, with the device's memory looked at each second: more than 1,000 deployments.
+leaks() {
+  "${suite[@]}" --gtest_filter="$filter" --gtest_repeat=4 >"$out/leaks.suite.log" 2>&1 &
+  local pid=$! samples=() used
+  trap 'kill "$pid" 2>/dev/null' EXIT
+  while kill -0 "$pid" 2>/dev/null; do
+    used=$(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits 2>/dev/null | awk -F', *' -v p="$pid" '$1 == p {print $2}')
+    # Inside a container the process has another number: take the whole device then.
+    [ -n "$used" ] || used=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -i "${device#GPU.}" | head -n 1)
+    samples+=("$used")
+    sleep 1
+  done
+  wait "$pid" || { echo "the suite failed"; tail -n 5 "$out/leaks.suite.log"; return 1; }
+  printf '%s\n' "${samples[@]}" >"$out/leaks.samples_mib"
+  grep -cE '^\[       OK \]' "$out/leaks.suite.log" | sed 's/$/ tests passed/'
+  # The second quarter, after everything was loaded once, against the last.
+  sort_median() { sort -n | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}'; }
+  local n=${#samples[@]} before after
+  [ "$n" -ge 12 ] || { echo "only $n samples: too short a run to tell"; return 1; }
+  before=$(printf '%s\n' "${samples[@]:n/4:n/4}" | sort_median)
+  after=$(printf '%s\n' "${samples[@]:n*3/4}" | sort_median)
+  echo "device memory in MiB: $before in the second quarter, $after in the last"
+  [ "$after" -le $((before + 64)) ]
+}
+export -f leaks
+
+nvidia-smi --query-gpu=name,uuid,driver_version,memory.total,memory.used --format=csv >"$out/gpu.csv" 2>&1 || true
+wanted devices && step devices bash -c '"$0" doctor; "$0" doctor | grep -q "^ok *backend cuda"' "$build/bin/vmm"
+wanted conformance && step conformance "${suite[@]}"
+if wanted nodes; then
+  if python3 -c 'import ai_vmm, onnx' 2>"$out/nodes.log"; then
+    AI_VMM_NODE_TEST_ENGINES=cuda step nodes python3 "$root/tests/node/run_node_tests.py" --json "$out/nodes.json"
+  else
+    skip nodes "the Python package can't be imported here: $(tail -n 1 "$out/nodes.log" | tr '\t' ' ')"
+  fi
+fi
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
+for tool in memcheck racecheck initcheck; do
+  wanted "$tool" || continue
+  if [ -z "$sanitizer" ]; then skip "$tool" "compute-sanitizer is not installed"; continue; fi
+  options=(--tool "$tool" --error-exitcode 9 --print-limit 20)
+  [ "$tool" = memcheck ] && options+=(--leak-check full)
+  step "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$filter"
+done
+if wanted leaks; then
+  if command -v nvidia-smi >/dev/null; then
+    start=$SECONDS
+    (leaks) >"$out/leaks.log" 2>&1 &
+    pid=$!
+    (sleep "$limit_s"; kill "$pid" 2>/dev/null) &
+    timer=$!
+    if wait "$pid"; then status=passed; else status=failed; fi
+    kill "$timer" 2>/dev/null
+    [ $((SECONDS - start)) -ge "$limit_s" ] && status=timed_out
+    note leaks "$status" $((SECONDS - start)) "$(tail -n 1 "$out/leaks.log")"
+  else
+    skip leaks "nvidia-smi is not installed"
+  fi
+fi
+if wanted bench; then
+  if [ -x "$build/bin/gpu_program" ]; then
+    step bench python3 "$root/bench/gpu.py" --program "$build/bin/gpu_program" --output "$out/gpu.json"
+  else
+    skip bench "gpu_program is not built"
+  fi
+fi
+
+python3 - "$results" "$out/gpu_check.json" "$out/gpu.csv" "$root" <<'PYTHON'
+import json, pathlib, subprocess, sys
+
+rows = [line.split("\t") for line in pathlib.Path(sys.argv[1]).read_text().splitlines()]
+root = pathlib.Path(sys.argv[4])
+commit = root / "commit"
+text = commit.read_text() if commit.is_file() else subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+report = {"commit": text.strip(), "gpus": pathlib.Path(sys.argv[3]).read_text().splitlines(),
+          "steps": [{"step": r[0], "status": r[1], "seconds": int(r[2]), "detail": r[3].strip()} for r in rows]}
+pathlib.Path(sys.argv[2]).write_text(json.dumps(report, indent=2) + "\n")
+PYTHON
+rm -f "$results"
+echo "gpu-check: $out/gpu_check.json"
+exit "$failed"

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Packs what a GPU machine without network or compiler needs to run scripts/gpu_check.sh: stripped programs, the backends, OpenVINO's libraries, every
+# other library that they need, the scripts and the lists of expectations. Nothing in it knows where it lies.
+#   scripts/gpu_pack.sh FILE.tar.xz [BUILD_DIR]      then there:  tar -xf FILE.tar.xz && ai_vmm_gpu/scripts/gpu_check.sh
+# Fails if the file is larger than AI_VMM_PACK_LIMIT_MIB (45).
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+fail() { printf 'gpu-pack: error: %s\n' "$*" >&2; exit 1; }
+[ $# -ge 1 ] || fail "usage: scripts/gpu_pack.sh FILE.tar.xz [BUILD_DIR]"
+target=$(realpath -m "$1")
+build=$(realpath "${2:-$root/build}")
+limit_mib=${AI_VMM_PACK_LIMIT_MIB:-45}
+for tool in patchelf strip xz ldd; do command -v "$tool" >/dev/null || fail "$tool is missing (packages patchelf, binutils, xz-utils)"; done
+for file in bin/vmm bin/test_conformance lib/backends/libai_vmm_backend_cuda.so; do [ -f "$build/$file" ] || fail "$build/$file is not built"; done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+out=$work/ai_vmm_gpu
+mkdir -p "$out"/{bin,lib/backends,scripts,bench,tests/conformance/expected,tests/node}
+
+cp -L "$build"/bin/vmm "$build"/bin/test_conformance "$out/bin/"
+[ -f "$build/bin/gpu_program" ] && cp -L "$build/bin/gpu_program" "$out/bin/"
+cp -L "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out/lib/backends/"
+# OpenVINO opens these by name, so that ldd doesn't tell.
+openvino=$(ldd "$build/lib/backends/libai_vmm_backend_openvino.so" | awk '$1 ~ /^libopenvino\.so/ {print $3; exit}')
+[ -f "$openvino" ] || fail "libopenvino is not found through the backend's search path"
+version=${openvino##*.}
+for name in "libopenvino.so.$version" "libopenvino_onnx_frontend.so.$version" "libopenvino_ir_frontend.so.$version" libopenvino_intel_cpu_plugin.so; do
+  cp -L "$(dirname "$openvino")/$name" "$out/lib/"
+done
+
+# What all of these need, but the C and C++ libraries of the machine itself.
+copy_needed() {
+  ldd "$1" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// {print $1, $3}' | while read -r name path; do
+    case $name in ld-linux* | libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | libstdc++.so.* | libgcc_s.so.* | libcuda.so.*) continue ;; esac
+    [ -e "$out/lib/$name" ] || cp -L "$path" "$out/lib/$name"
+  done
+}
+for file in "$build"/bin/vmm "$build"/bin/test_conformance "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out"/lib/libopenvino*.so*; do copy_needed "$file"; done
+
+chmod -R u+w "$out"
+find "$out/bin" "$out/lib" -type f | while read -r file; do
+  strip --strip-unneeded "$file" 2>/dev/null || true
+  case $file in
+    */lib/backends/*) rpath='$ORIGIN/..' ;;
+    */bin/*) rpath='$ORIGIN/../lib' ;;
+    *) rpath='$ORIGIN' ;;
+  esac
+  patchelf --set-rpath "$rpath" "$file"
+done
+
+cp "$root"/scripts/gpu_check.sh "$out/scripts/"
+cp "$root"/bench/*.py "$out/bench/"
+cp "$root"/tests/conformance/expected/*.txt "$out/tests/conformance/expected/"
+cp "$root"/tests/node/* "$out/tests/node/" 2>/dev/null || true
+# The Python package runs only with the version of Python it was built for; the checks that need it say so elsewhere.
+[ -d "$build/python" ] && cp -rL "$build/python" "$out/python" && find "$out/python" -name '*.so*' -exec strip --strip-unneeded {} + 2>/dev/null || true
+git -C "$root" rev-parse HEAD >"$out/commit" 2>/dev/null || true
+
+env -i "$out/bin/vmm" --version >/dev/null || fail "the packed vmm doesn't start"
+mkdir -p "$(dirname "$target")"
+tar -C "$work" --owner=0 --group=0 --sort=name -cf - ai_vmm_gpu | xz -T0 -6 >"$target"
+size=$(stat -c %s "$target")
+printf 'gpu-pack: %s, %d.%d MiB (%s unpacked)\n' "$target" $((size >> 20)) $(((size >> 10) % 1024 * 10 / 1024)) "$(du -sh "$out" | cut -f1)" >&2
+[ "$size" -le $((limit_mib << 20)) ] || fail "larger than $limit_mib MiB"
+printf 'gpu-pack: unpack and run with: tar -xf %s && ai_vmm_gpu/scripts/gpu_check.sh\n' "$(basename "$target")" >&2
