@@ -13,7 +13,10 @@ namespace ai_vmm::cuda {
 namespace {
 
 /// What results depend on. @throws Error(unavailable) no driver, no GPU or no compiler.
-std::string engines() { return driver_description() + ", NVRTC " + Nvrtc::get().version(); }
+std::string engines() {
+    const auto driver = driver_description();  // first: without a driver nothing else matters
+    return driver + ", NVRTC " + Nvrtc::get().version();
+}
 
 std::vector<DeviceEntry> discover() {
     std::vector<DeviceEntry> entries;
