@@ -94,6 +94,15 @@ struct Attention {
     AttentionSpec spec;
 };
 
+/// A recurrence over whole sequences in the layout of RecurrentSpec. Inputs: X, H0, (C0), then the results of `alternative`, the same computation in
+/// other nodes. Outputs: Y, HN, (CN). Weights are f32 constants as RecurrentCall::pack_weights() takes them.
+struct Recurrent {
+    RecurrentSpec spec;
+    ConstantData w, r, b;
+    std::vector<ValueId> alternative;     ///< per output, used where no library runs the node
+    std::shared_ptr<RecurrentCall> call;  ///< set by the scheduler
+};
+
 /// What the forms above can't say: kernels run in order, each with `threads` independent threads. Body: C statements with the thread's number `t`
 /// (i64), inK(…) as in Compute, outK(value, c0, …) to store into output K and getK(c0, …) to read it back.
 struct Custom {
@@ -120,7 +129,7 @@ struct HostCall {
 };
 
 struct Node {
-    std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Custom, HostCall> what;
+    std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Recurrent, Custom, HostCall> what;
     std::vector<ValueId> inputs;
     std::vector<ValueId> outputs;
     std::string name;  ///< of the model's operation it came from
@@ -173,6 +182,7 @@ public:
     ValueId matmul(ValueId a, ValueId b, MatmulSpec spec);
     ValueId convolution(std::vector<ValueId> inputs, ConvolutionSpec spec);
     ValueId attention(std::vector<ValueId> inputs, AttentionSpec spec);
+    std::vector<ValueId> recurrent(std::vector<ValueId> inputs, Recurrent what);
     std::vector<ValueId> custom(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs, Custom what);
     std::vector<ValueId> host(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs, HostCall what);
 
@@ -188,7 +198,7 @@ public:
 private:
     ValueId add_value(Type type, Dims dims, Source source, int index);
     std::vector<ValueId> add_node(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
-                                  std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Custom, HostCall> what);
+                                  std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Recurrent, Custom, HostCall> what);
     [[nodiscard]] bool constant(ValueId id) const { return value(id).source == Source::constant || constant_.count(id) != 0; }
 
     Graph& graph_;

@@ -211,6 +211,8 @@ void narrow(Graph& graph, Type type) {
             convolution->spec.type = convolution->spec.bias_type = type;
         } else if (auto* attention = std::get_if<Attention>(&node.what); attention != nullptr && attention->spec.type == Type::f32) {
             attention->spec.type = type;
+        } else if (auto* recurrent = std::get_if<Recurrent>(&node.what); recurrent != nullptr && recurrent->spec.type == Type::f32) {
+            recurrent->spec.type = type;
         }
         result.nodes.push_back(std::move(node));
     }

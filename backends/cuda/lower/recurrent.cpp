@@ -310,6 +310,52 @@ void lower_cell(Context& c, Cell cell) {
     if (cell == Cell::lstm) c.set(1, c.b.reshape(results.c, c.out_dims(1)));
 }
 
+/// The node that libraries run, with the unrolled form as its alternative; the latter alone where no library has the case.
+Results by_library(Context& c, const Recurrence& rec, const Results& unrolled) {
+    Builder& b = c.b;
+    RecurrentSpec spec;
+    const auto& activations = rec.op->get_activations();
+    const float clip = rec.op->get_clip();
+    const auto are = [&](std::initializer_list<const char*> names) {
+        return std::equal(activations.begin(), activations.end(), names.begin(), names.end(),
+                          [](const std::string& x, const char* y) { return x == y; });
+    };
+    if (rec.reverse.front() || rec.peepholes >= 0 || rec.coupled || (clip > 0 && std::isfinite(clip)) || rec.steps < 2) return unrolled;
+    if (rec.cell == Cell::lstm && are({"sigmoid", "tanh", "tanh"})) {
+        spec.cell = RecurrentSpec::Cell::lstm;
+    } else if (rec.cell == Cell::gru && rec.linear_before_reset && are({"sigmoid", "tanh"})) {
+        spec.cell = RecurrentSpec::Cell::gru_reset_after;
+    } else if (rec.cell == Cell::rnn && are({"tanh"})) {
+        spec.cell = RecurrentSpec::Cell::tanh;
+    } else if (rec.cell == Cell::rnn && are({"relu"})) {
+        spec.cell = RecurrentSpec::Cell::relu;
+    } else {
+        return unrolled;
+    }
+    Recurrent what;
+    for (auto [id, data] : {std::pair(rec.w, &what.w), std::pair(rec.r, &what.r), std::pair(rec.bias, &what.b)}) {
+        const Value& value = b.value(id);
+        if (value.source != Source::constant || value.type != Type::f32 || rec.type != Type::f32) return unrolled;
+        *data = value.constant;
+    }
+    spec.steps = rec.steps;
+    spec.batch = rec.batch;
+    spec.input = rec.input;
+    spec.hidden = rec.hidden;
+    spec.directions = static_cast<int>(rec.directions);
+    spec.type = rec.type;
+    what.spec = spec;
+    // (batch, directions, steps, hidden) -> (steps, batch, directions * hidden)
+    what.alternative = {b.reshape(b.transpose(unrolled.y, {2, 0, 1, 3}), {rec.steps, rec.batch, rec.directions * rec.hidden}), unrolled.h};
+    std::vector<ValueId> inputs{b.transpose(rec.x, {1, 0, 2}), rec.h};
+    if (rec.cell == Cell::lstm) {
+        inputs.push_back(rec.c);
+        what.alternative.push_back(unrolled.c);
+    }
+    const std::vector<ValueId> out = b.recurrent(std::move(inputs), std::move(what));
+    return {b.transpose(b.reshape(out[0], {rec.steps, rec.batch, rec.directions, rec.hidden}), {1, 2, 0, 3}), out[1], out.size() > 2 ? out[2] : -1};
+}
+
 template <typename Op>
 void lower_sequence(Context& c, Cell cell) {
     const int state = cell == Cell::lstm ? 1 : 0;
@@ -325,7 +371,8 @@ void lower_sequence(Context& c, Cell cell) {
     const auto lengths = c.integers(2 + state);
     const bool full = lengths && std::all_of(lengths->begin(), lengths->end(), [&](std::int64_t length) { return length == rec.steps; });
     if (!full) rec.lengths = c.in(2 + state);
-    const Results results = unroll(c, rec);
+    Results results = unroll(c, rec);
+    if (full) results = by_library(c, rec, results);
     c.set(0, results.y);
     c.set(1, c.b.transpose(results.h, {1, 0, 2}));
     if (cell == Cell::lstm) c.set(2, c.b.transpose(results.c, {1, 0, 2}));

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <numeric>
 
 #include "ai_vmm/error.hpp"
@@ -21,7 +22,7 @@ constexpr int kMostLeaves = 8;
 
 bool is_library(const Node& node) {
     return std::holds_alternative<Matmul>(node.what) || std::holds_alternative<Convolution>(node.what) ||
-           std::holds_alternative<Attention>(node.what);
+           std::holds_alternative<Attention>(node.what) || std::holds_alternative<Recurrent>(node.what);
 }
 
 /// Strides of `to` over memory that holds `from` with `strides`, if no copy is needed.
@@ -86,6 +87,58 @@ bool same_layout(const Dims& dims, const Dims& a, const Dims& b) {
         if (dims[d] != 1 && a[d] != b[d]) return false;
     }
     return true;
+}
+
+/// Numbers of another float type, rounded to nearest, halves to even.
+std::vector<std::byte> converted(const ConstantData& f32, Type type) {
+    const std::size_t count = f32.bytes / sizeof(float);
+    std::vector<std::byte> out(count * static_cast<std::size_t>(bits(type)) / 8);
+    for (std::size_t i = 0; i < count; ++i) {
+        float number = 0;
+        std::memcpy(&number, f32.data + i * sizeof number, sizeof number);
+        if (type == Type::f16) {
+            const _Float16 half = static_cast<_Float16>(number);
+            std::memcpy(out.data() + i * 2, &half, 2);
+        } else if (type == Type::bf16) {
+            std::uint32_t word = 0;
+            std::memcpy(&word, &number, sizeof word);
+            const auto brain = static_cast<std::uint16_t>((word + 0x7fff + ((word >> 16) & 1)) >> 16);
+            std::memcpy(out.data() + i * 2, &brain, 2);
+        } else {
+            std::memcpy(out.data() + i * sizeof number, &number, sizeof number);
+        }
+    }
+    return out;
+}
+
+/// Recurrences that the device has a library for read packed weights; the others become their alternative.
+Graph choose_recurrences(Graph graph, Device& device) {
+    std::map<ValueId, ValueId> replaced;
+    const auto current = [&](ValueId id) {
+        for (auto found = replaced.find(id); found != replaced.end(); found = replaced.find(id)) id = found->second;
+        return id;
+    };
+    for (Node& node : graph.nodes) {
+        for (ValueId& id : node.inputs) id = current(id);
+        auto* recurrent = std::get_if<Recurrent>(&node.what);
+        if (recurrent == nullptr) continue;
+        const std::size_t states = recurrent->spec.cell == RecurrentSpec::Cell::lstm ? 3 : 2;
+        const std::vector<ValueId> alternative(node.inputs.begin() + static_cast<std::ptrdiff_t>(states), node.inputs.end());
+        node.inputs.resize(states);
+        const Type type = recurrent->spec.type;
+        if (type == Type::f32 || type == Type::f16 || type == Type::bf16) recurrent->call = device.make(recurrent->spec);
+        if (!recurrent->call) {
+            for (std::size_t k = 0; k < node.outputs.size(); ++k) replaced[node.outputs[k]] = alternative[k];
+            continue;
+        }
+        auto packed = std::make_shared<std::vector<std::byte>>(
+            recurrent->call->pack_weights(converted(recurrent->w, type), converted(recurrent->r, type), converted(recurrent->b, type)));
+        graph.values.push_back(
+            {Type::u8, {static_cast<std::int64_t>(packed->size())}, Source::constant, 0, {packed, packed->data(), packed->size()}});
+        node.inputs.push_back(static_cast<ValueId>(graph.values.size() - 1));
+    }
+    for (ValueId& id : graph.outputs) id = current(id);
+    return graph;
 }
 
 /// No library takes an Attention node as it lies.
@@ -206,6 +259,13 @@ private:
             for (std::size_t k = 0; k < node.inputs.size(); ++k) require_layout(n, k, row_major_strides(value(node.inputs[k]).dims));
             for (ValueId id : node.outputs) place_row_major(id);
             steps_for(node).push_back({Step::Kind::host, n, {}, arguments_of(n), node.name.empty() ? std::string(op_name(node)) : node.name});
+        } else if (std::holds_alternative<Recurrent>(node.what)) {
+            for (std::size_t k = 0; k < node.inputs.size(); ++k) require_layout(n, k, row_major_strides(value(node.inputs[k]).dims));
+            for (ValueId id : node.outputs) place_row_major(id);
+            const auto& call = std::get<Recurrent>(node.what).call;
+            out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
+            out_.calls[n] = call;
+            steps_for(node).push_back({Step::Kind::library, n, {}, arguments_of(n), node.name});
         } else {
             visit_library(n);
         }
@@ -592,7 +652,7 @@ bool Schedule::has_host_steps() const {
 }
 
 Schedule make_schedule(Graph graph, Device& device) {
-    graph = fuse(expand_attention(recognise_attention(std::move(graph)), false));
+    graph = fuse(expand_attention(recognise_attention(choose_recurrences(std::move(graph), device)), false));
     try {
         return Scheduler(graph, device).run();
     } catch (const NoAttention&) {
