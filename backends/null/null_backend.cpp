@@ -30,7 +30,8 @@ using backend::Model;
 using backend::Support;
 
 constexpr std::string_view kDevice = "null";
-constexpr std::string_view kBlobMagic = "AIVMM-NULL1";
+constexpr std::string_view kVersion = "1.0 AIVMM-NULL1";
+constexpr std::string_view kBlobFormat = kVersion.substr(4);  // first bytes of a blob; part of the version, which cached blobs are filed under
 
 /// The faults in force for a call about `device`.
 Faults current_faults(std::string_view device) {
@@ -132,7 +133,7 @@ public:
 
     [[nodiscard]] std::vector<std::pair<std::string, std::string>> properties() const override { return {{"COMPUTES", "NO"}}; }
 
-    void export_blob(std::ostream& out) const override { out << kBlobMagic; }
+    void export_blob(std::ostream& out) const override { out << kBlobFormat; }
 
 private:
     std::shared_ptr<Compiled> compiled_;
@@ -149,7 +150,7 @@ public:
     }
 
     [[nodiscard]] std::string_view name() const noexcept override { return "null"; }
-    [[nodiscard]] std::string_view version() const noexcept override { return "1.0"; }
+    [[nodiscard]] std::string_view version() const noexcept override { return kVersion; }
     [[nodiscard]] std::string engine_version() const override { return "none"; }
 
     // Cheap: ask, don't initialise. `id` and `scores` are filled in by the caller.
@@ -193,7 +194,7 @@ public:
                                                                    const CompileConfig& config) override {
         check_config(config);
         const Faults faults = current_faults(config.device);
-        const bool known = blob.size() == kBlobMagic.size() && std::memcmp(blob.data(), kBlobMagic.data(), blob.size()) == 0;
+        const bool known = blob.size() == kBlobFormat.size() && std::memcmp(blob.data(), kBlobFormat.data(), blob.size()) == 0;
         if (!known || faults.at("import", ++imports_) != nullptr) {
             throw Error(ErrorCode::data_loss, ErrorCategory::compilation, "the bytes are no compiled model of the null backend");
         }

@@ -79,6 +79,11 @@ Reload reload_onnx(const backend::Model& model) {
 
 OrtBackend::OrtBackend() { (void)Library::get(); }
 
+std::string_view OrtBackend::version() const noexcept {
+    static const std::string version = std::string("0.1.0 ").append(kBlobFormat);
+    return version;
+}
+
 std::string OrtBackend::engine_version() const { return Library::get().version; }
 
 std::vector<DeviceInfo> OrtBackend::enumerate() { return enumerate_devices(); }

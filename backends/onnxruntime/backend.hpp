@@ -12,7 +12,7 @@ public:
     OrtBackend();
 
     std::string_view name() const noexcept override { return "onnxruntime"; }
-    std::string_view version() const noexcept override { return "0.1.0"; }
+    std::string_view version() const noexcept override;
     std::string engine_version() const override;
     std::vector<DeviceInfo> enumerate() override;
     backend::Support supports(const backend::Model& model, const backend::CompileConfig& config) override;

@@ -4,12 +4,9 @@
 #include <cstdint>
 #include <cstring>
 #include <ostream>
-#include <string_view>
 
 namespace ai_vmm::ort {
 namespace {
-
-constexpr std::string_view kMagic = "AVMORT01";
 
 [[noreturn]] void damaged() { throw Error(ErrorCode::data_loss, ErrorCategory::compilation, "the compiled model of ONNX Runtime is damaged"); }
 
@@ -45,7 +42,7 @@ std::vector<std::string> read_names(std::string_view& rest) {
 }  // namespace
 
 void write_blob(std::ostream& out, const Blob& blob) {
-    out << kMagic;
+    out << kBlobFormat;
     write_names(out, blob.binding.input_names);
     write_names(out, blob.binding.output_names);
     out.write(blob.model->data(), static_cast<std::streamsize>(blob.model->size()));
@@ -53,8 +50,8 @@ void write_blob(std::ostream& out, const Blob& blob) {
 
 Blob read_blob(std::span<const std::byte> bytes) {
     std::string_view rest(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    if (rest.substr(0, kMagic.size()) != kMagic) damaged();
-    rest.remove_prefix(kMagic.size());
+    if (rest.substr(0, kBlobFormat.size()) != kBlobFormat) damaged();
+    rest.remove_prefix(kBlobFormat.size());
     Blob blob;
     blob.binding.input_names = read_names(rest);
     blob.binding.output_names = read_names(rest);

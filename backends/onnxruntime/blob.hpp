@@ -6,10 +6,14 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "executable.hpp"
 
 namespace ai_vmm::ort {
+
+/// First bytes of a blob, and part of the backend's version: to change with what a blob holds, so that older ones in caches aren't looked at.
+inline constexpr std::string_view kBlobFormat = "AVMORT01";
 
 /// What export_blob() writes: which of the session's ports the model's inputs and outputs are, then the optimised model in ORT format.
 struct Blob {

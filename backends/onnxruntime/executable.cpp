@@ -65,6 +65,12 @@ OrtExecutable::OrtExecutable(Owner<OrtSession> session, const backend::Model& mo
     for (const std::string& name : binding.output_names) {
         shared->same_as.push_back(static_cast<std::size_t>(std::ranges::find(binding.output_names, name) - binding.output_names.begin()));
     }
+    // What the engine packs or keeps between nodes is its secret.
+    for (const auto* infos : {&model.inputs, &model.outputs}) {
+        for (const TensorInfo& info : *infos) {
+            if (info.rank_known && !info.is_dynamic()) memory_bytes_ += static_cast<std::int64_t>(size_bytes(info.type, info.shape));
+        }
+    }
     shared->inputs = model.inputs;
     shared->outputs = model.outputs;
     shared->binding = std::move(binding);

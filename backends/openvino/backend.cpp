@@ -52,7 +52,7 @@ public:
     Backend();
 
     [[nodiscard]] std::string_view name() const noexcept override { return "openvino"; }
-    [[nodiscard]] std::string_view version() const noexcept override { return "1.0"; }
+    [[nodiscard]] std::string_view version() const noexcept override { return version_; }
     [[nodiscard]] std::string engine_version() const override { return engine_version_; }
     [[nodiscard]] std::vector<DeviceInfo> enumerate() override;
     [[nodiscard]] Support supports(const Model& model, const CompileConfig& config) override;
@@ -75,6 +75,7 @@ private:
     static ov::AnyMap engine_options(const CompileConfig& config, const DeviceFacts& facts);
 
     ov::Core core_;
+    const std::string version_ = std::string("1.0 ").append(kBlobFormat).append(" ").append(kSpecialisedBlobFormat);
     std::string engine_version_;
     std::mutex mutex_;                          // guards facts_; its elements never change or move
     std::map<std::string, DeviceFacts> facts_;  // by device name

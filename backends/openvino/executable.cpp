@@ -18,8 +18,6 @@
 namespace ai_vmm::openvino {
 namespace {
 
-constexpr std::string_view kMagic = "AIVMM-OV1";
-
 [[noreturn]] void throw_map(std::string message) { throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, std::move(message)); }
 [[noreturn]] void throw_blob(std::string message) {
     throw Error(ErrorCode::data_loss, ErrorCategory::compilation, std::move(message),
@@ -107,7 +105,7 @@ PortMap make_port_map(const backend::Model& model) {
 }
 
 void write_port_map(std::ostream& out, const PortMap& map) {
-    out.write(kMagic.data(), static_cast<std::streamsize>(kMagic.size()));
+    out.write(kBlobFormat.data(), static_cast<std::streamsize>(kBlobFormat.size()));
     put(out, map.inputs);
     put(out, map.outputs);
     put(out, map.direct);
@@ -115,10 +113,10 @@ void write_port_map(std::ostream& out, const PortMap& map) {
 }
 
 PortMap read_port_map(std::span<const std::byte>& blob, const backend::Model& model) {
-    if (blob.size() < kMagic.size() || std::memcmp(blob.data(), kMagic.data(), kMagic.size()) != 0) {
+    if (blob.size() < kBlobFormat.size() || std::memcmp(blob.data(), kBlobFormat.data(), kBlobFormat.size()) != 0) {
         throw_blob("the bytes are no compiled model of this backend");
     }
-    blob = blob.subspan(kMagic.size());
+    blob = blob.subspan(kBlobFormat.size());
     PortMap map;
     map.inputs = take_indices(blob, model.inputs.size(), "inputs");
     map.outputs = take_indices(blob, model.outputs.size(), "outputs");

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,9 @@ struct PortMap {
 /// @throws Error(invalid_argument) an index is out of range, or a graph input is fed by none.
 /// @throws Error(unimplemented)    an element type that can't cross the boundary.
 [[nodiscard]] PortMap make_port_map(const backend::Model& model);
+
+/// First bytes of a blob, and part of the backend's version: to change with what a blob holds, so that older ones in caches aren't looked at.
+inline constexpr std::string_view kBlobFormat = "AIVMM-OV1";
 
 /// The header of an exported blob; what follows is OpenVINO's.
 void write_port_map(std::ostream& out, const PortMap& map);

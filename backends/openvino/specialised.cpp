@@ -10,8 +10,6 @@
 namespace ai_vmm::openvino {
 namespace {
 
-constexpr std::string_view kMagic = "AIVMM-OS1";
-
 class SpecialisedRequest final : public backend::Request {
 public:
     SpecialisedRequest(const SpecialisedExecutable& owner, std::unique_ptr<backend::Request> fixed) : owner_(owner), fixed_(std::move(fixed)) {}
@@ -72,6 +70,11 @@ std::unique_ptr<backend::Request> SpecialisedExecutable::create_request() {
     return std::make_unique<SpecialisedRequest>(*this, fixed_->create_request());
 }
 
+std::int64_t SpecialisedExecutable::memory_bytes() const {
+    const std::lock_guard lock(mutex_);
+    return fixed_->memory_bytes() + (general_ ? general_->memory_bytes() : 0);
+}
+
 openvino::Executable& SpecialisedExecutable::general() const {
     const std::lock_guard lock(mutex_);
     if (!general_) {
@@ -82,7 +85,7 @@ openvino::Executable& SpecialisedExecutable::general() const {
 }
 
 void SpecialisedExecutable::export_blob(std::ostream& out) const {
-    out.write(kMagic.data(), static_cast<std::streamsize>(kMagic.size()));
+    out.write(kSpecialisedBlobFormat.data(), static_cast<std::streamsize>(kSpecialisedBlobFormat.size()));
     put(out, static_cast<std::int64_t>(shapes_.size()));
     for (const Shape& shape : shapes_) {
         put(out, static_cast<std::int64_t>(shape.size()));
@@ -93,8 +96,9 @@ void SpecialisedExecutable::export_blob(std::ostream& out) const {
 }
 
 std::optional<SpecialisedBlob> split_specialised(std::span<const std::byte> blob) {
-    if (blob.size() < kMagic.size() || std::memcmp(blob.data(), kMagic.data(), kMagic.size()) != 0) return std::nullopt;
-    blob = blob.subspan(kMagic.size());
+    if (blob.size() < kSpecialisedBlobFormat.size() || std::memcmp(blob.data(), kSpecialisedBlobFormat.data(), kSpecialisedBlobFormat.size()) != 0)
+        return std::nullopt;
+    blob = blob.subspan(kSpecialisedBlobFormat.size());
     constexpr std::int64_t kMany = 1 << 20;
     SpecialisedBlob parts;
     parts.shapes.resize(static_cast<std::size_t>(take(blob, kMany)));

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,9 @@
 #include "executable.hpp"
 
 namespace ai_vmm::openvino {
+
+/// As kBlobFormat, of blobs that hold both forms.
+inline constexpr std::string_view kSpecialisedBlobFormat = "AIVMM-OS1";
 
 /// OpenVINO plans memory and picks kernels for fixed shapes ahead of time and for open ones at every new shape. This runs inputs of the typical
 /// shapes on a model fixed to them and everything else on the general one, which is compiled when it is first needed (or exported).
@@ -27,7 +31,7 @@ public:
     SpecialisedExecutable(std::vector<Shape> shapes, std::unique_ptr<openvino::Executable> fixed, MakeGeneral make_general);
 
     [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
-    [[nodiscard]] std::int64_t memory_bytes() const override { return fixed_->memory_bytes(); }
+    [[nodiscard]] std::int64_t memory_bytes() const override;
     [[nodiscard]] std::vector<std::pair<std::string, std::string>> properties() const override { return fixed_->properties(); }
     /// Writes both; the general one is compiled for it if it was not.
     void export_blob(std::ostream& out) const override;

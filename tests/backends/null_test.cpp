@@ -82,6 +82,7 @@ TEST(NullFaults, HitTheNamedPoint) {
     std::ostringstream blob;
     executable->export_blob(blob);
     const std::string bytes = blob.str();
+    EXPECT_NE(null_backend().backend->version().find(bytes), std::string_view::npos) << "cached blobs are filed under the version";
     const auto import = [&](const std::string& fault) {
         return code_of(
             [&] { static_cast<void>(null_backend().backend->import_blob(std::as_bytes(std::span(bytes)), affine_model({4}), with(fault))); });

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <new>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 
@@ -52,6 +54,28 @@ TEST(OpenVinoMessages, LoseTheVendorsSourcePaths) {
     EXPECT_EQ(openvino::clean_message("src/common/file.cpp:12: text"), "text");
     EXPECT_EQ(openvino::clean_message("a ratio of 3:4 in model.cpp stays"), "a ratio of 3:4 in model.cpp stays");
     EXPECT_EQ(openvino::clean_message(""), "");
+}
+
+/// Caches of earlier versions hold blobs that begin so: who changes what a blob holds changes its first bytes, and the version with them.
+TEST(OpenVinoBlobs, TheirFormatsArePartOfTheVersion) {
+    const std::string version(subject().backend->version());
+    EXPECT_EQ(version, "1.0 AIVMM-OV1 AIVMM-OS1");
+    for (const bool open : {false, true}) {
+        const backend::Model model = conformance::affine_model(open ? ov::PartialShape{-1} : ov::PartialShape{3});
+        backend::CompileConfig config = subject().config();
+        if (open) config.typical_shapes = {{3}};
+        std::ostringstream blob;
+        subject().backend->compile(model, config)->export_blob(blob);
+        const std::string bytes = blob.str();
+        EXPECT_EQ(bytes.substr(0, 9), open ? "AIVMM-OS1" : "AIVMM-OV1");
+        if (open) continue;
+        // One input, one output, none passed through, and the bytes of the constants, each a 64-bit number.
+        std::vector<std::int64_t> numbers(7);
+        ASSERT_GT(bytes.size(), 9 + sizeof(std::int64_t) * numbers.size());
+        std::memcpy(numbers.data(), bytes.data() + 9, sizeof(std::int64_t) * numbers.size());
+        EXPECT_EQ(std::vector(numbers.begin(), numbers.end() - 1), (std::vector<std::int64_t>{1, 0, 1, 0, 1, 0}));
+        EXPECT_GT(numbers.back(), 0);
+    }
 }
 
 TEST(OpenVinoErrors, HaveCodesByPhaseAndText) {

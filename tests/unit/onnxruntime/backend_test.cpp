@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/file.hpp"
+#include "blob.hpp"
 #include "devices.hpp"
 #include "external_data.hpp"
 #include "lowering/onnx_graph.hpp"
@@ -28,6 +29,16 @@ backend::Model in_memory(std::string onnx) {
     model.format = ModelFormat::onnx;
     model.bytes = std::make_shared<const std::string>(std::move(onnx));
     return model;
+}
+
+TEST(OrtBlob, ItsFormatIsPartOfTheVersion) {
+    std::ostringstream out;
+    write_blob(out, {.binding = {.input_names = {"x"}, .output_names = {"y", ""}}, .model = std::make_shared<const std::string>("MODEL")});
+    // Caches of earlier versions hold these bytes: who changes them changes kBlobFormat.
+    const auto number = [](char value) { return std::string(1, value) + std::string(7, '\0'); };
+    EXPECT_EQ(out.str(), "AVMORT01" + number(1) + number(1) + "x" + number(2) + number(1) + "y" + number(0) + "MODEL");
+    EXPECT_EQ(out.str().substr(0, kBlobFormat.size()), kBlobFormat);
+    EXPECT_THAT(std::string(OrtBackend().version()), HasSubstr(std::string(kBlobFormat)));
 }
 
 // y = x + w, w an initialiser that is an input too.
