@@ -2,10 +2,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <new>
+#include <sstream>
 
 #include "cli.hpp"
 
@@ -13,21 +16,48 @@ namespace ai_vmm::cli {
 namespace {
 
 constexpr const char* kFooter = R"(Examples:
-  vmm devices                                  what this machine has
-  vmm inspect resnet50.onnx                    what a model is
-  vmm plan resnet50.onnx --max-latency-ms 10   where it would run, and why
-  vmm run resnet50.onnx cat.jpg --top 5        run it
+  vmm devices                                 what this machine has
+  vmm inspect resnet50.onnx                   what a model is
+  vmm plan resnet50.onnx --max-latency-ms 10  where it would run, and why
+  vmm run resnet50.onnx cat.jpg --top 5       run it
   vmm bench resnet50.onnx --against openvino,onnxruntime
-  vmm COMMAND --help                           options and examples of one command
+  vmm COMMAND --help                          options, examples of one command
 
 Exit status:
-  0 done                      5 unsupported model or feature   10 internal error
-  1 the answer is no          6 constraint refused             11 something is unavailable
-  2 wrong usage or argument   7 out of memory, disk or queue   12 wrong state
-  3 not found                 8 data lost or damaged           130 interrupted
-  4 permission denied         9 cancelled or out of time
+  0 done                     5 unsupported model, feature  10 internal error
+  1 the answer is no         6 constraint refused          11 unavailable
+  2 wrong usage or argument  7 out of memory, disk, queue  12 wrong state
+  3 not found                8 data lost or damaged        130 interrupted
+  4 permission denied        9 cancelled or out of time
 
 Environment: AI_VMM_CACHE_DIR, AI_VMM_BACKEND_PATH, NO_COLOR)";
+
+/// Help whose descriptions fit the terminal.
+class HelpFormatter final : public CLI::Formatter {
+public:
+    /// @param columns  of the terminal; 0: as wide as it gets
+    explicit HelpFormatter(int columns) {
+        constexpr int kNames = 34;
+        constexpr int kLeast = 24;
+        column_width(kNames);
+        if (columns > 0) room_ = static_cast<std::size_t>(std::max(columns - kNames, kLeast));
+    }
+    std::string make_option_desc(const CLI::Option* option) const override { return folded(Formatter::make_option_desc(option)); }
+    std::string make_subcommand(const CLI::App* sub) const override {
+        std::ostringstream out;
+        CLI::detail::format_help(out, sub->get_display_name(true), folded(sub->get_description()), get_column_width());
+        return out.str();
+    }
+
+private:
+    /// The base class indents what follows a line's end.
+    [[nodiscard]] std::string folded(const std::string& text) const {
+        std::string out;
+        for (const std::string& line : wrap(text, room_)) out += (out.empty() ? "" : "\n") + line;
+        return out;
+    }
+    std::size_t room_ = 0;
+};
 
 extern "C" void on_interrupt(int) {
     // Compiled work goes to the cache by atomic renames: leaving at once loses nothing.
@@ -84,20 +114,17 @@ int run(int argc, char** argv) {
     for (int i = 1; i < argc && std::strcmp(argv[i], "--") != 0; ++i) context.json |= std::strcmp(argv[i], "--json") == 0;
     context.terminal = Terminal::detect(ColourMode::automatic);
     try {
-        CLI::App root("AI virtual machine manager: deploys a model of any format on the best of this machine's hardware", "vmm");
+        CLI::App root("AI virtual machine manager: deploys any model on the best of this machine", "vmm");
         context.root = &root;
         root.footer(kFooter);
         root.allow_extras();
-        root.get_formatter()->column_width(34);
+        root.formatter(std::make_shared<HelpFormatter>(context.terminal.width));  // commands inherit it
         add_output_options(root, context);
         bool version_flag = false;
         root.add_flag("--version", version_flag, "print the version");
         std::vector<Command> commands{add_devices(root), add_inspect(root), add_plan(root),       add_run(root),    add_bench(root),
                                       add_cache(root),   add_doctor(root),  add_completion(root), add_version(root)};
-        for (const Command& command : commands) {
-            command.app->get_formatter()->column_width(34);
-            add_output_options(*command.app, context);
-        }
+        for (const Command& command : commands) add_output_options(*command.app, context);
         try {
             root.parse(argc, argv);
         } catch (const CLI::CallForHelp&) {

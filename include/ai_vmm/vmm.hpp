@@ -123,7 +123,8 @@ public:
                                           std::uint64_t seed = 0);
 
     [[nodiscard]] DeploymentDescription describe() const;
-    [[nodiscard]] Explanation explain() const;
+    /// @param columns  of the text; fewer than 80 count as 80
+    [[nodiscard]] Explanation explain(int columns = 110) const;
     [[nodiscard]] DeploymentMetrics metrics() const;
 
 private:
@@ -223,7 +224,8 @@ public:
     /// Reads and analyses without deploying.
     [[nodiscard]] ModelProfile inspect(const ModelSource& source);
     /// Plans as deploy() would (measuring within `constraints.tune`) without starting anything. Same errors as deploy().
-    [[nodiscard]] Explanation plan(const ModelSource& source, const Constraints& constraints = {});
+    /// @param columns  of the text; fewer than 80 count as 80
+    [[nodiscard]] Explanation plan(const ModelSource& source, const Constraints& constraints = {}, int columns = 110);
 
     [[nodiscard]] Metrics metrics() const;
 

@@ -223,6 +223,7 @@ std::string_view describe(Content content) noexcept {
         case Content::json: return "a JSON file";
         case Content::xml: return "an XML or HTML file that isn't OpenVINO IR";
         case Content::text: return "a text file";
+        case Content::fragment: return "a file of a few bytes, too short for any model";
         case Content::image_or_sound: return "an image, sound or document";
         case Content::unknown: break;
     }
@@ -234,6 +235,8 @@ Content recognise(std::string_view prefix, std::uint64_t size_bytes) {
     for (const Magic& magic : kMagics) {
         if (prefix.size() >= magic.offset && prefix.substr(magic.offset).starts_with(magic.bytes)) return magic.content;
     }
+    constexpr std::uint64_t kShortest = 8;
+    if (size_bytes < kShortest) return Content::fragment;
     // Pickle protocol 2 and later begins with PROTO and ends with STOP.
     if (prefix.size() > 2 && prefix[0] == '\x80' && prefix[1] >= 2 && prefix[1] <= 5) {
         return prefix.substr(2).starts_with(kTorchLegacyMagic) ? Content::torch_legacy : Content::pickle;

@@ -28,6 +28,7 @@ enum class Content : std::uint8_t {
     json,
     xml,
     text,
+    fragment,
     image_or_sound,
     unknown,
 };

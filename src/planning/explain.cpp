@@ -12,8 +12,9 @@
 namespace ai_vmm::planning {
 namespace {
 
-constexpr std::size_t kWidth = 110;
-constexpr std::size_t kMaxName = 40;  // longer names get a line of their own
+constexpr std::size_t kLeastWidth = 80;
+constexpr std::size_t kLeastReason = 30;  // columns; with fewer, reasons stand below their rows
+constexpr std::size_t kMaxName = 40;      // longer names get a line of their own
 constexpr std::size_t kLabel = 13;
 
 /// Columns that UTF-8 text takes, near enough: one per code point.
@@ -57,11 +58,6 @@ std::vector<std::string> wrapped(std::string_view text, std::size_t width) {
     return lines;
 }
 
-void append_labelled(std::string& text, std::string_view label, std::string_view value) {
-    const auto lines = wrapped(single_line(value), kWidth - kLabel - 2);
-    for (std::size_t i = 0; i < lines.size(); ++i) text += fmt::format("  {:<{}}{}\n", i == 0 ? label : "", kLabel, lines[i]);
-}
-
 std::string padded(std::string_view text, std::size_t width, bool right) {
     const std::size_t used = columns(text);
     const std::string space(used < width ? width - used : 0, ' ');
@@ -95,7 +91,7 @@ Row row_of(const Plan& plan, const Verdict& verdict, std::size_t place) {
     return row;
 }
 
-void append_table(std::string& text, const std::vector<Row>& rows) {
+void append_table(std::string& text, const std::vector<Row>& rows, std::size_t width) {
     Row head{"", "candidate", "measured", "predicted", "items/s", "why"};
     std::size_t name = head.name.size();
     std::size_t rate = head.rate.size();
@@ -106,19 +102,23 @@ void append_table(std::string& text, const std::vector<Row>& rows) {
         measured = std::max(measured, columns(row.measured));
     }
     const std::size_t indent = 2 + 3 + name + 1 + measured + 1 + 9 + 1 + rate + 2;
+    const bool below = width < indent + kLeastReason;
     const auto append_row = [&](const Row& row) {
         const bool own_line = columns(row.name) > kMaxName;
         text += "  " + padded(row.mark, 3, false);
         if (own_line) {
-            const auto lines = wrapped(row.name, kWidth - 5);
+            const auto lines = wrapped(row.name, width - 5);
             for (std::size_t i = 0; i < lines.size(); ++i) text += (i == 0 ? "" : "     ") + lines[i] + "\n";
             text += "     " + std::string(name, ' ');
         } else {
             text += padded(row.name, name, false);
         }
         text += " " + padded(row.measured, measured, true) + " " + padded(row.predicted, 9, true) + " " + padded(row.rate, rate, true) + "  ";
-        const auto lines = wrapped(row.reason, kWidth - indent);
-        for (std::size_t i = 0; i < lines.size(); ++i) text += (i == 0 ? "" : std::string(indent, ' ')) + lines[i] + "\n";
+        if (below) text += "\n";
+        if (below && &row == &head) return;
+        const auto lines = wrapped(row.reason, below ? width - 7 : width - indent);
+        for (std::size_t i = 0; i < lines.size(); ++i)
+            text += (below ? std::string(7, ' ') : i == 0 ? "" : std::string(indent, ' ')) + lines[i] + "\n";
     };
     append_row(head);
     for (const Row& row : rows) append_row(row);
@@ -136,8 +136,19 @@ void trim_line_ends(std::string& text) {
 
 }  // namespace
 
-std::string to_text(const Plan& plan) {
+std::string labelled_text(std::string_view label, std::string_view text, int columns) {
+    const std::size_t width = std::max(kLeastWidth, static_cast<std::size_t>(std::max(columns, 0)));
+    std::string out;
+    for (const std::string& line : wrapped(single_line(text), width - kLabel - 2)) {
+        out += fmt::format("  {:<{}}{}\n", out.empty() ? label : "", kLabel, line);
+    }
+    return out;
+}
+
+std::string to_text(const Plan& plan, int columns) {
+    const std::size_t width = std::max(kLeastWidth, static_cast<std::size_t>(std::max(columns, 0)));
     std::string text;
+    const auto append_labelled = [&](std::string& to, std::string_view label, std::string_view value) { to += labelled_text(label, value, columns); };
     if (plan.feasible) {
         text += fmt::format("Plan for {}: {}\n", plan.goal, single_line(plan.chosen.id()));
         append_labelled(text, "promises",
@@ -156,10 +167,12 @@ std::string to_text(const Plan& plan) {
         for (std::size_t i = 0; i < plan.verdicts.size(); ++i) rows.push_back(row_of(plan, plan.verdicts[i], i));
         if (plan.feasible) rows.front().reason = "chosen";
         text += "\n";
-        append_table(text, rows);
-        text +=
-            "\n  measured, predicted: ms per execution; t threads, s streams, b batch\n"
-            "  => chosen; f1, f2, ..: fallbacks in order; ok: admitted but not needed; no: rejected\n";
+        append_table(text, rows, width);
+        text += "\n";
+        for (const char* note : {"measured, predicted: ms per execution; t threads, s streams, b batch",
+                                 "=> chosen; f1, f2, ..: fallbacks in order; ok: admitted but not needed; no: rejected"}) {
+            for (const std::string& line : wrapped(note, width - 2)) text += "  " + line + "\n";
+        }
     }
     trim_line_ends(text);
     return text;

@@ -533,11 +533,12 @@ void Deployer::learn_bias(const std::vector<planning::Candidate>& candidates, co
     store_->put({{"kind", "calibration"}, {"hardware", hardware_fingerprint(registry_->discover())}}, "calibration", {{"bias.json", bytes_of(text)}});
 }
 
-Explanation explain(const Deployed& deployed) {
+Explanation explain(const Deployed& deployed, int columns) {
     Explanation explanation;
-    explanation.text = planning::to_text(deployed.plan);
-    explanation.text += "reference: " + deployed.reference_note + "\n";
-    if (deployed.plan_from_cache) explanation.text += "from the cache: measured at an earlier deployment on this machine\n";
+    explanation.text = planning::to_text(deployed.plan, columns);
+    explanation.text += "\n" + planning::labelled_text("reference", deployed.reference_note, columns);
+    if (deployed.plan_from_cache)
+        explanation.text += planning::labelled_text("from cache", "measured at an earlier deployment on this machine", columns);
     const Json json{{"model", {{"name", deployed.profile.name}, {"category", to_string(deployed.profile.category)}}},
                     {"plan", Json::parse(planning::to_json(deployed.plan))},
                     {"reference", deployed.reference_note},

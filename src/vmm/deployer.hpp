@@ -62,6 +62,6 @@ private:
 };
 
 /// The decision and what it stands on, for people and as JSON.
-[[nodiscard]] Explanation explain(const Deployed& deployed);
+[[nodiscard]] Explanation explain(const Deployed& deployed, int columns);
 
 }  // namespace ai_vmm

@@ -169,7 +169,7 @@ DeploymentDescription Deployment::describe() const {
     return description;
 }
 
-Explanation Deployment::explain() const { return ai_vmm::explain(impl_->deployed); }
+Explanation Deployment::explain(int columns) const { return ai_vmm::explain(impl_->deployed, columns); }
 DeploymentMetrics Deployment::metrics() const { return impl_->engine->metrics(); }
 
 struct VMM::Impl {
@@ -281,8 +281,8 @@ ModelProfile VMM::inspect(const ModelSource& source) {
     return guarded([&] { return impl_->deployer->inspect(source); });
 }
 
-Explanation VMM::plan(const ModelSource& source, const Constraints& constraints) {
-    return guarded([&] { return explain(impl_->deployer->deploy(source, constraints, impl_->account->total())); });
+Explanation VMM::plan(const ModelSource& source, const Constraints& constraints, int columns) {
+    return guarded([&] { return explain(impl_->deployer->deploy(source, constraints, impl_->account->total()), columns); });
 }
 
 Metrics VMM::metrics() const {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli.hpp"
 
 namespace ai_vmm::cli {
@@ -27,7 +29,9 @@ Command add_plan(CLI::App& root) {
                 {
                     ProgressBar bar(context.terminal, !context.quiet);
                     VMM vmm(options->library.options([&bar](std::string_view stage, double fraction) { bar.update(stage, fraction); }));
-                    explanation = vmm.plan(options->model, constraints);
+                    constexpr int kReadable = 130;  // wider lines are hard to follow
+                    explanation = context.terminal.width > 0 ? vmm.plan(options->model, constraints, std::min(context.terminal.width, kReadable))
+                                                             : vmm.plan(options->model, constraints);
                 }
                 if (context.json) {
                     context.emit(Json{{"schema", "vmm.plan/1"}, {"model", options->model}, {"plan", Json::parse(explanation.json)}});

@@ -68,6 +68,8 @@ TEST_F(Locate, TellsPyTorchFilesApart) {
 TEST_F(Locate, RefusesWhatIsNoModelAndSaysWhatItIs) {
     const std::vector<std::pair<std::string, std::string>> cases = {
         {"", "empty"},
+        {"TFL3", "too short"},
+        {"hello\n", "too short"},
         {"\x89HDF\r\n\x1a\n....."s, "HDF5"},
         {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."s, "torch.save()"},
         {"\x80\x04\x95.........."s, "pickle"},

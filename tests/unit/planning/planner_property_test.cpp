@@ -250,11 +250,14 @@ TEST(PlannerProperty, TextStaysWithinTheTerminal) {
     PROPERTY([] {
         const PlanRequest request = any_request();
         const auto candidates = enumerate_candidates(request);
-        const std::string text = to_text(decide(request, candidates, any_outcomes(candidates)));
-        std::size_t begin = 0;
-        for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
-            RC_ASSERT(end - begin <= 110U);
-            begin = end + 1;
+        const Plan plan = decide(request, candidates, any_outcomes(candidates));
+        for (const int columns : {80, 95, 110, 160}) {
+            const std::string text = to_text(plan, columns);
+            std::size_t begin = 0;
+            for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
+                RC_ASSERT(end - begin <= static_cast<std::size_t>(columns));
+                begin = end + 1;
+            }
         }
     });
 }
