@@ -74,7 +74,12 @@ void Context::emit(const Json& object) const { print(object.dump(terminal.out_is
 
 void Context::note(std::string_view text) const {
     if (quiet || json) return;
-    fmt::print(stderr, "{} {}\n", cli::paint("note:", Tone::dim, terminal.err_colour), printable(text));
+    constexpr std::size_t kLabel = 6;
+    const auto columns = static_cast<std::size_t>(std::max(terminal.width, 0));
+    std::string folded;
+    for (const std::string& line : wrap(printable(text), columns > 2 * kLabel ? columns - kLabel : 0))
+        folded += (folded.empty() ? "" : "\n      ") + line;
+    fmt::print(stderr, "{} {}\n", cli::paint("note:", Tone::dim, terminal.err_colour), folded);
 }
 
 Json to_json(const Error& error) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "optimization/elements.hpp"
+#include "ai_vmm/elements.hpp"
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 #include <cstring>
 #include <limits>
 
-namespace ai_vmm::optimization {
+namespace ai_vmm {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -245,4 +245,4 @@ void store_element(ElementType type, void* data, std::size_t index, double value
     }
 }
 
-}  // namespace ai_vmm::optimization
+}  // namespace ai_vmm

@@ -10,8 +10,8 @@
 #include <limits>
 #include <numbers>
 
+#include "ai_vmm/elements.hpp"
 #include "ai_vmm/error.hpp"
-#include "optimization/elements.hpp"
 #include "optimization/equivalence.hpp"
 
 namespace ai_vmm::optimization {

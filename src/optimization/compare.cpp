@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "optimization/elements.hpp"
+#include "ai_vmm/elements.hpp"
 #include "optimization/equivalence.hpp"
 
 namespace ai_vmm::optimization {

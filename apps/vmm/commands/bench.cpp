@@ -16,11 +16,7 @@
 namespace ai_vmm::cli {
 namespace {
 
-struct Options {
-    LibraryOptions library;
-    ConstraintOptions constraints;
-    InputFlags inputs;
-    std::string model;
+struct Options : DeployFlags {
     std::vector<std::string> scenarios;
     std::vector<std::string> against;
     bool same_config = false;
@@ -200,14 +196,12 @@ Scenario run_scenario(const Context& context, const Options& options, const std:
     Scenario scenario{.name = name, .throughput = name == "offline" || name == "multi-stream"};
     Constraints constraints = options.constraints.constraints();
     if (options.constraints.goal.empty() && scenario.throughput) constraints.goal = Goal::throughput;
+    const InputOptions input_options = options.inputs.options({}, options.inputs.given.empty());
+    const std::shared_ptr<Deployment> deployment = options.deploy(context, constraints);
     ProgressBar bar(context.terminal, !context.quiet);
-    VMM vmm(options.library.options([&bar](std::string_view stage, double fraction) { bar.update(stage, fraction); }));
-    const std::shared_ptr<Deployment> deployment = vmm.deploy(options.model, constraints);
-    bar.clear();
     scenario.description = deployment->describe();
 
-    const bool generate = options.inputs.given.empty();
-    const Inputs inputs = options.inputs.inputs_for(*deployment, {}, constraints.input_shapes, generate);
+    const Inputs inputs = options.inputs.inputs_for(*deployment, input_options, constraints.input_shapes);
     std::vector<Tensor> ordered;
     for (const auto& [input, tensor] : inputs.tensors) ordered.push_back(tensor);
 
@@ -376,7 +370,7 @@ std::string scenario_text(const Context& context, const Scenario& scenario, cons
             continue;
         }
         const Ratio ratio = speed_over(scenario, entry);
-        out += fmt::format("  {} {} natively ({:.2f} to {:.2f} over {} rounds); outputs agree within {:.2g}{}\n",
+        out += fmt::format("  {} {} natively ({:.2f} to {:.2f} in {} rounds); outputs agree within {:.2g}{}\n",
                            context.paint(fmt::format("{:.2f}x", ratio.value), ratio.value >= 1 ? Tone::good : Tone::warning), entry.contender.name,
                            ratio.low, ratio.high, scenario.rounds, entry.verification->relative_error,
                            entry.verification->same_top ? "" : ", another class leads");
@@ -450,19 +444,19 @@ int execute(Context& context, Options options) {
 }  // namespace
 
 Command add_bench(CLI::App& root) {
-    CLI::App* app =
-        add_subcommand(root, "bench", "time a model, and compare with the engines called natively",
-                       "  vmm bench resnet50.onnx\n"
-                       "  vmm bench resnet50.onnx --against openvino,onnxruntime\n"
-                       "  vmm bench resnet50.onnx --scenario offline --against openvino --seconds 20\n"
-                       "  vmm bench resnet50.onnx --scenario server --rate 200\n"
-                       "  vmm bench resnet50.onnx --same-config            # what AI VMM adds to one call\n"
-                       "  vmm bench bert.onnx --shape input_ids=1x128 --json\n"
-                       "\n"
-                       "Engines run natively in this process with their own recommended settings in f32, in turns with AI VMM. Outputs are\n"
-                       "compared first: what does not agree is not timed, and the exit status is 1. A ratio above 1 means AI VMM is faster.");
+    CLI::App* app = add_subcommand(root, "bench", "time a model, and compare with the engines called natively",
+                                   "  vmm bench resnet50.onnx\n"
+                                   "  vmm bench resnet50.onnx --against openvino,onnxruntime\n"
+                                   "  vmm bench resnet50.onnx --scenario offline --against openvino --seconds 20\n"
+                                   "  vmm bench resnet50.onnx --scenario server --rate 200\n"
+                                   "  vmm bench resnet50.onnx --same-config        # what AI VMM adds to one call\n"
+                                   "  vmm bench bert.onnx --shape input_ids=1x128 --json\n"
+                                   "\n"
+                                   "Engines run natively in this process with their own recommended settings in\n"
+                                   "f32, in turns with AI VMM. Outputs are compared first: what does not agree is\n"
+                                   "not timed, and the exit status is 1. A ratio above 1 means AI VMM is faster.");
     auto options = std::make_shared<Options>();
-    app->add_option("model", options->model, "model file or folder")->required()->type_name("MODEL");
+    options->add_model_to(*app);
     const auto group = [](CLI::Option* option) { option->group("Measurement"); };
     group(app->add_option("-s,--scenario", options->scenarios, "single-stream (default), multi-stream, offline, server (repeatable)")
               ->type_name("S")
@@ -487,8 +481,7 @@ Command add_bench(CLI::App& root) {
               ->check(in_range(0.0, 1.0)));
     group(app->add_flag("--samples", options->samples, "JSON with every sample"));
     options->inputs.add_to(*app);
-    options->constraints.add_to(*app);
-    options->library.add_to(*app);
+    options->add_deployment_to(*app);
     return {app, [options](Context& context) { return execute(context, *options); }};
 }
 

@@ -86,7 +86,7 @@ Command add_devices(CLI::App& root) {
     CLI::App* app = add_subcommand(root, "devices", "list the devices of this machine and the engines that reach them",
                                    "  vmm devices\n"
                                    "  vmm devices --json | jq '.devices[].id'\n"
-                                   "  vmm devices --backend ./libai_vmm_backend_mine.so   # with a backend of your own");
+                                   "  vmm devices --backend ./libai_vmm_backend_mine.so   # and a backend of yours");
     auto library = std::make_shared<LibraryOptions>();
     library->add_to(*app);
     return {app, [library](Context& context) {

@@ -70,8 +70,7 @@ void InputFlags::add_to(CLI::App& app) {
               ->check(in_range(0, 1000000000)));
 }
 
-Inputs InputFlags::inputs_for(Deployment& deployment, const std::vector<std::string>& files, const std::vector<std::pair<std::string, Shape>>& shapes,
-                              bool generate) const {
+InputOptions InputFlags::options(const std::vector<std::string>& files, bool generate) const {
     InputOptions options{.given = given, .random = random || generate};
     options.given.insert(options.given.end(), files.begin(), files.end());
     if (!resize.empty()) parse_resize(resize, options.image);
@@ -88,10 +87,27 @@ Inputs InputFlags::inputs_for(Deployment& deployment, const std::vector<std::str
     options.image.layout = layout;
     if (sample_rate > 0) options.audio.sample_rate = sample_rate;
     options.audio.frame = frame;
+    return options;
+}
+
+Inputs InputFlags::inputs_for(Deployment& deployment, const InputOptions& options, const std::vector<std::pair<std::string, Shape>>& shapes) const {
     Inputs inputs = gather_inputs(deployment.inputs(), options);
     const auto missing = [&](const TensorInfo& info) { return inputs.tensors.find(info.name) == nullptr; };
     if (options.random && std::ranges::any_of(deployment.inputs(), missing)) inputs.tensors = deployment.sample_inputs(inputs.tensors, shapes, seed);
     return inputs;
+}
+
+void DeployFlags::add_model_to(CLI::App& app) { app.add_option("model", model, "model file or folder")->required()->type_name("MODEL"); }
+
+void DeployFlags::add_deployment_to(CLI::App& app) {
+    constraints.add_to(app);
+    library.add_to(app);
+}
+
+std::shared_ptr<Deployment> DeployFlags::deploy(const Context& context, const Constraints& constraints_) const {
+    ProgressBar bar(context.terminal, !context.quiet);
+    VMM vmm(library.options([&bar](std::string_view stage, double fraction) { bar.update(stage, fraction); }));
+    return vmm.deploy(model, constraints_);
 }
 
 }  // namespace ai_vmm::cli

@@ -12,11 +12,7 @@
 namespace ai_vmm::cli {
 namespace {
 
-struct Options {
-    LibraryOptions library;
-    ConstraintOptions constraints;
-    InputFlags inputs;
-    std::string model;
+struct Options : DeployFlags {
     std::vector<std::string> files;
     std::string output;
     std::size_t top = 0;
@@ -147,19 +143,15 @@ void save(const std::string& path, const TensorMap& outputs) {
 
 int execute(Context& context, const Options& options) {
     const Constraints constraints = options.constraints.constraints();
+    const InputOptions input_options = options.inputs.options(options.files);
     const std::vector<std::string> labels = read_labels(options.labels);
     RunOptions run_options;
     if (!options.timeout.empty()) run_options.timeout = parse_duration(options.timeout);
     if (options.output == "-" && context.json) throw usage_error("--output - and --json both want standard output");
 
-    std::shared_ptr<Deployment> deployment;
-    {
-        ProgressBar bar(context.terminal, !context.quiet);
-        VMM vmm(options.library.options([&bar](std::string_view stage, double fraction) { bar.update(stage, fraction); }));
-        deployment = vmm.deploy(options.model, constraints);
-    }
+    const std::shared_ptr<Deployment> deployment = options.deploy(context, constraints);
     const DeploymentDescription description = deployment->describe();
-    const Inputs inputs = options.inputs.inputs_for(*deployment, options.files, constraints.input_shapes);
+    const Inputs inputs = options.inputs.inputs_for(*deployment, input_options, constraints.input_shapes);
     for (const std::string& note : inputs.notes) context.note(note);
     const auto start = std::chrono::steady_clock::now();
     const TensorMap outputs = deployment->execute(inputs.tensors, run_options);
@@ -192,14 +184,15 @@ int execute(Context& context, const Options& options) {
 
 Command add_run(CLI::App& root) {
     CLI::App* app = add_subcommand(root, "run", "run a model once on files, numbers or generated inputs",
-                                   "  vmm run resnet50.onnx cat.jpg --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --top 5 --labels imagenet.txt\n"
+                                   "  vmm run resnet50.onnx cat.jpg --top 5 --labels imagenet.txt \\\n"
+                                   "      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225\n"
                                    "  vmm run model.onnx --input a=a.npy --input b=0,1,2 --output out.npz\n"
                                    "  vmm run model.onnx --input arrays.npz             # arrays by name\n"
                                    "  vmm run vad.onnx speech.wav --sample-rate 16000 --input sr=16000\n"
                                    "  make-input | vmm run model.onnx @- --output -     # .npy in, .npy out\n"
                                    "  vmm run model.onnx --random --json");
     auto options = std::make_shared<Options>();
-    app->add_option("model", options->model, "model file or folder")->required()->type_name("MODEL");
+    options->add_model_to(*app);
     app->add_option("files", options->files, "inputs, as with --input")->type_name("FILE");
     options->inputs.add_to(*app);
     app->add_option("-o,--output", options->output, "write the outputs: FILE.npz, FILE.npy, or - (.npy)")->type_name("FILE")->group("Outputs");
@@ -211,8 +204,7 @@ Command add_run(CLI::App& root) {
     app->add_flag("--softmax", options->softmax, "scores as shares of 1")->group("Outputs");
     app->add_option("--values", options->values, "how many values to show (default 8; 0: all)")->type_name("N")->group("Outputs");
     app->add_option("--timeout", options->timeout, "give up an execution after this time: 5s, 500ms")->type_name("TIME")->group("Outputs");
-    options->constraints.add_to(*app);
-    options->library.add_to(*app);
+    options->add_deployment_to(*app);
     return {app, [options](Context& context) {
                 if (!options->labels.empty() && options->top == 0) options->top = 5;
                 return execute(context, *options);

@@ -16,41 +16,6 @@
 namespace ai_vmm::cli {
 namespace {
 
-/// A float of `exponent` and `mantissa` bits. `finite`: no infinities (E4M3FN); `nuz`: one NaN (0x80), no negative zero, bias one higher.
-double small_float(unsigned bits, int exponent, int mantissa, bool finite, bool nuz) {
-    const int width = 1 + exponent + mantissa;
-    const unsigned sign = bits >> static_cast<unsigned>(width - 1) & 1U;
-    const unsigned e = bits >> static_cast<unsigned>(mantissa) & ((1U << static_cast<unsigned>(exponent)) - 1);
-    const unsigned m = bits & ((1U << static_cast<unsigned>(mantissa)) - 1);
-    const unsigned e_max = (1U << static_cast<unsigned>(exponent)) - 1;
-    const unsigned m_max = (1U << static_cast<unsigned>(mantissa)) - 1;
-    constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-    if (nuz && sign == 1 && e == 0 && m == 0) return kNan;
-    if (!nuz && finite && exponent > 2 && e == e_max && m == m_max) return kNan;
-    if (!nuz && !finite && e == e_max)
-        return m != 0 ? kNan : sign == 1 ? -std::numeric_limits<double>::infinity() : std::numeric_limits<double>::infinity();
-    const int bias = (1 << (exponent - 1)) - (nuz ? 0 : 1);
-    const double fraction = static_cast<double>(m) / static_cast<double>(m_max + 1);
-    const double size = e == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, static_cast<int>(e) - bias);
-    return sign == 1 ? -size : size;
-}
-
-/// The packed element's bits, the first element in the low bits.
-unsigned packed_bits(const Tensor& tensor, std::size_t index, unsigned bits) {
-    const auto* bytes = static_cast<const std::uint8_t*>(tensor.data());
-    const std::size_t at = index * bits;
-    return bytes[at / 8] >> at % 8 & ((1U << bits) - 1);
-}
-
-void store_packed(Tensor& tensor, std::size_t index, unsigned bits, unsigned value) {
-    auto* bytes = static_cast<std::uint8_t*>(tensor.data());
-    const std::size_t at = index * bits;
-    const unsigned mask = ((1U << bits) - 1) << at % 8;
-    bytes[at / 8] = static_cast<std::uint8_t>((bytes[at / 8] & ~mask) | (value << at % 8 & mask));
-}
-
-int sign_extend(unsigned value, unsigned bits) { return static_cast<int>(value << (32 - bits)) >> (32 - bits); }
-
 template <typename T>
 T element(const Tensor& tensor, std::size_t index) {
     T value;
@@ -92,45 +57,18 @@ Range integer_range(ElementType type) {
     throw input_error(fmt::format("can't {} elements of type {}", doing, to_string(type)));
 }
 
-/// An integer element exactly; u64 above the range of i64 comes back through `large`.
+/// An integer element exactly; u64 above the range of i64 wraps.
 std::int64_t integer_at(const Tensor& tensor, std::size_t index) {
-    switch (tensor.type()) {
-        case ElementType::boolean: return element<std::uint8_t>(tensor, index) != 0 ? 1 : 0;
-        case ElementType::u1: return packed_bits(tensor, index, 1);
-        case ElementType::i2: return sign_extend(packed_bits(tensor, index, 2), 2);
-        case ElementType::u2: return packed_bits(tensor, index, 2);
-        case ElementType::i4: return sign_extend(packed_bits(tensor, index, 4), 4);
-        case ElementType::u4: return packed_bits(tensor, index, 4);
-        case ElementType::i8: return element<std::int8_t>(tensor, index);
-        case ElementType::u8: return element<std::uint8_t>(tensor, index);
-        case ElementType::i16: return element<std::int16_t>(tensor, index);
-        case ElementType::u16: return element<std::uint16_t>(tensor, index);
-        case ElementType::i32: return element<std::int32_t>(tensor, index);
-        case ElementType::u32: return element<std::uint32_t>(tensor, index);
-        case ElementType::i64: return element<std::int64_t>(tensor, index);
-        case ElementType::u64: return static_cast<std::int64_t>(element<std::uint64_t>(tensor, index));
-        default: refuse_type("read as integers", tensor.type());
-    }
+    if (tensor.type() == ElementType::i64) return element<std::int64_t>(tensor, index);
+    if (tensor.type() == ElementType::u64) return static_cast<std::int64_t>(element<std::uint64_t>(tensor, index));
+    if (!is_integer(tensor.type())) refuse_type("read as integers", tensor.type());
+    return static_cast<std::int64_t>(element_at(tensor.type(), tensor.data(), index));
 }
 
 void store_integer(Tensor& tensor, std::size_t index, std::int64_t value) {
-    switch (tensor.type()) {
-        case ElementType::boolean: return put(tensor, index, static_cast<std::uint8_t>(value != 0));
-        case ElementType::u1: return store_packed(tensor, index, 1, static_cast<unsigned>(value));
-        case ElementType::i2:
-        case ElementType::u2: return store_packed(tensor, index, 2, static_cast<unsigned>(value));
-        case ElementType::i4:
-        case ElementType::u4: return store_packed(tensor, index, 4, static_cast<unsigned>(value));
-        case ElementType::i8: return put(tensor, index, static_cast<std::int8_t>(value));
-        case ElementType::u8: return put(tensor, index, static_cast<std::uint8_t>(value));
-        case ElementType::i16: return put(tensor, index, static_cast<std::int16_t>(value));
-        case ElementType::u16: return put(tensor, index, static_cast<std::uint16_t>(value));
-        case ElementType::i32: return put(tensor, index, static_cast<std::int32_t>(value));
-        case ElementType::u32: return put(tensor, index, static_cast<std::uint32_t>(value));
-        case ElementType::i64: return put(tensor, index, value);
-        case ElementType::u64: return put(tensor, index, static_cast<std::uint64_t>(value));
-        default: refuse_type("write integers to", tensor.type());
-    }
+    if (tensor.type() == ElementType::i64 || tensor.type() == ElementType::u64) return put(tensor, index, value);
+    if (!is_integer(tensor.type())) refuse_type("write integers to", tensor.type());
+    store_element(tensor.type(), tensor.data(), index, static_cast<double>(value));
 }
 
 bool writable_float(ElementType type) {
@@ -139,75 +77,17 @@ bool writable_float(ElementType type) {
 
 }  // namespace
 
-bool is_floating(ElementType type) noexcept {
-    switch (type) {
-        case ElementType::bf16:
-        case ElementType::f16:
-        case ElementType::f32:
-        case ElementType::f64:
-        case ElementType::f8e4m3:
-        case ElementType::f8e4m3fnuz:
-        case ElementType::f8e5m2:
-        case ElementType::f8e5m2fnuz:
-        case ElementType::f8e8m0:
-        case ElementType::f4e2m1:
-        case ElementType::nf4: return true;
-        default: return false;
-    }
-}
+bool is_floating(ElementType type) noexcept { return is_float(type) && !is_complex(type); }
 
-bool is_complex(ElementType type) noexcept { return type == ElementType::complex64 || type == ElementType::complex128; }
-
-bool is_integer(ElementType type) noexcept {
-    return !is_floating(type) && !is_complex(type) && type != ElementType::string && type != ElementType::undefined;
-}
-
-float f16_to_f32(std::uint16_t bits) noexcept { return static_cast<float>(small_float(bits, 5, 10, false, false)); }
-
-float bf16_to_f32(std::uint16_t bits) noexcept { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U); }
-
-std::uint16_t f32_to_bf16(float value) noexcept {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    if (std::isnan(value)) return static_cast<std::uint16_t>(bits >> 16U | 0x40U);
-    return static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16U & 1U)) >> 16U);
-}
-
-std::uint16_t f32_to_f16(float value) noexcept {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    const auto sign = static_cast<std::uint16_t>(bits >> 16U & 0x8000U);
-    if (std::isnan(value)) return sign | 0x7E00U;
-    const float size = std::abs(value);
-    if (size >= 65520.0F) return sign | 0x7C00U;
-    if (size < 6.103515625e-05F) {  // subnormal: an integer number of 2^-24, rounded to even by the addition below
-        return static_cast<std::uint16_t>(sign | static_cast<std::uint16_t>(std::nearbyint(std::ldexp(size, 24))));
-    }
-    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(size);
-    const std::uint32_t rounded = magnitude + 0xFFFU + (magnitude >> 13U & 1U);
-    return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000U) >> 13U));
-}
+bool is_integer(ElementType type) noexcept { return !is_float(type) && type != ElementType::string && type != ElementType::undefined; }
 
 double value_at(const Tensor& tensor, std::size_t index) {
     switch (tensor.type()) {
-        case ElementType::f32: return element<float>(tensor, index);
-        case ElementType::f64: return element<double>(tensor, index);
-        case ElementType::f16: return f16_to_f32(element<std::uint16_t>(tensor, index));
-        case ElementType::bf16: return bf16_to_f32(element<std::uint16_t>(tensor, index));
-        case ElementType::f8e4m3: return small_float(element<std::uint8_t>(tensor, index), 4, 3, true, false);
-        case ElementType::f8e4m3fnuz: return small_float(element<std::uint8_t>(tensor, index), 4, 3, true, true);
-        case ElementType::f8e5m2: return small_float(element<std::uint8_t>(tensor, index), 5, 2, false, false);
-        case ElementType::f8e5m2fnuz: return small_float(element<std::uint8_t>(tensor, index), 5, 2, true, true);
-        case ElementType::f8e8m0: {
-            const auto exponent = element<std::uint8_t>(tensor, index);
-            return exponent == 0xFF ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, exponent - 127);
-        }
-        case ElementType::f4e2m1: return small_float(packed_bits(tensor, index, 4), 2, 1, true, false);
         case ElementType::complex64: return std::abs(element<std::complex<float>>(tensor, index));
         case ElementType::complex128: return std::abs(element<std::complex<double>>(tensor, index));
-        case ElementType::u64: return static_cast<double>(element<std::uint64_t>(tensor, index));
-        case ElementType::nf4:
         case ElementType::string:
         case ElementType::undefined: return std::numeric_limits<double>::quiet_NaN();
-        default: return static_cast<double>(integer_at(tensor, index));
+        default: return element_at(tensor.type(), tensor.data(), index);
     }
 }
 
@@ -231,21 +111,8 @@ std::string text_at(const Tensor& tensor, std::size_t index) {
 }
 
 void store(Tensor& tensor, std::size_t index, double value) {
-    switch (tensor.type()) {
-        case ElementType::f32: return put(tensor, index, static_cast<float>(value));
-        case ElementType::f64: return put(tensor, index, value);
-        case ElementType::f16: return put(tensor, index, f32_to_f16(static_cast<float>(value)));
-        case ElementType::bf16: return put(tensor, index, f32_to_bf16(static_cast<float>(value)));
-        default: break;
-    }
-    if (!is_integer(tensor.type())) refuse_type("write numbers to", tensor.type());
-    const Range range = integer_range(tensor.type());
-    const double clipped = std::clamp(std::isnan(value) ? 0.0 : std::nearbyint(value), range.low, range.high);
-    if (tensor.type() == ElementType::u64) {
-        put(tensor, index, static_cast<std::uint64_t>(clipped));
-    } else {
-        store_integer(tensor, index, static_cast<std::int64_t>(clipped));
-    }
+    if (!is_integer(tensor.type()) && !writable_float(tensor.type())) refuse_type("write numbers to", tensor.type());
+    store_element(tensor.type(), tensor.data(), index, value);
 }
 
 Tensor cast(const Tensor& tensor, ElementType type) {

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ai_vmm/elements.hpp"
 #include "ai_vmm/model.hpp"
 #include "ai_vmm/tensor.hpp"
 
@@ -15,13 +16,6 @@ namespace ai_vmm::cli {
 
 [[nodiscard]] bool is_floating(ElementType type) noexcept;
 [[nodiscard]] bool is_integer(ElementType type) noexcept;
-[[nodiscard]] bool is_complex(ElementType type) noexcept;
-
-/// f32 of the bits of an IEEE half or a bfloat16, and the nearest (ties to even) bits of an f32.
-[[nodiscard]] float f16_to_f32(std::uint16_t bits) noexcept;
-[[nodiscard]] float bf16_to_f32(std::uint16_t bits) noexcept;
-[[nodiscard]] std::uint16_t f32_to_f16(float value) noexcept;
-[[nodiscard]] std::uint16_t f32_to_bf16(float value) noexcept;
 
 /// Element `index` as a double: the modulus of a complex number, NaN for a string. 64-bit integers are rounded.
 [[nodiscard]] double value_at(const Tensor& tensor, std::size_t index);

@@ -6,49 +6,27 @@
 #include <fstream>
 #include <thread>
 
-#include "native/native.hpp"
+#include "native/adapting.hpp"
 
 namespace ai_vmm::cli::native {
 namespace {
 
-struct TypeRow {
-    ONNXTensorElementDataType theirs;
-    ElementType ours;
-};
-constexpr TypeRow kTypes[] = {{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ElementType::f32},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, ElementType::u8},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, ElementType::i8},      {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16, ElementType::u16},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16, ElementType::i16},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, ElementType::i32},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, ElementType::i64},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ElementType::boolean},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, ElementType::f16},  {ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE, ElementType::f64},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32, ElementType::u32},   {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64, ElementType::u64},
-                              {ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, ElementType::bf16}};
+constexpr std::string_view kName = "ONNX Runtime";
+
+constexpr TypeRow<ONNXTensorElementDataType> kTypes[] = {
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, ElementType::f32},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, ElementType::u8},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, ElementType::i8},      {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16, ElementType::u16},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16, ElementType::i16},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, ElementType::i32},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, ElementType::i64},    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL, ElementType::boolean},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, ElementType::f16},  {ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE, ElementType::f64},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32, ElementType::u32},   {ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64, ElementType::u64},
+    {ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16, ElementType::bf16}};
 
 ElementType type_of(ONNXTensorElementDataType type) {
-    for (const TypeRow& row : kTypes) {
-        if (row.theirs == type) return row.ours;
-    }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime,
-                fmt::format("the comparison has no tensors of ONNX type {}", static_cast<int>(type)));
+    return to_ours<ONNXTensorElementDataType>(kTypes, type, fmt::format("ONNX type {}", static_cast<int>(type)));
 }
 
-ONNXTensorElementDataType type_of(ElementType type) {
-    for (const TypeRow& row : kTypes) {
-        if (row.ours == type) return row.theirs;
-    }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime,
-                fmt::format("the comparison has no ONNX Runtime tensors of type {}", to_string(type)));
-}
-
-template <typename Function>
-auto translated(std::string_view doing, Function&& function) {
-    try {
-        return function();
-    } catch (const Error&) {
-        throw;
-    } catch (const std::exception& error) {
-        throw Error(ErrorCode::internal, ErrorCategory::runtime, fmt::format("ONNX Runtime can't {}: {}", doing, error.what()));
-    }
-}
+ONNXTensorElementDataType type_of(ElementType type) { return to_theirs<ONNXTensorElementDataType>(kTypes, type, kName); }
 
 /// The engine's environment; its table of functions is set before anything else of it is touched.
 Ort::Env& environment() {
@@ -69,8 +47,7 @@ class OrtCaller final : public Caller {
 public:
     OrtCaller(Ort::Session& session, const std::vector<TensorInfo>& inputs, const std::vector<TensorInfo>& outputs, std::span<const Tensor> tensors)
         : session_(session), tensors_(tensors.begin(), tensors.end()) {
-        if (tensors_.size() != inputs.size())
-            throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "another number of inputs than ONNX Runtime sees");
+        check_count(tensors_.size(), inputs.size(), kName);
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             input_names_.push_back(inputs[i].name.c_str());
             inputs_.push_back(borrow(memory_, tensors_[i]));
@@ -86,7 +63,7 @@ public:
         }
     }
     void run() override {
-        translated("run", [&] {
+        translated(kName, "run", [&] {
             session_.Run(run_options_, input_names_.data(), inputs_.data(), inputs_.size(), output_names_.data(), outputs_.data(), outputs_.size());
         });
     }
@@ -108,7 +85,7 @@ class OrtEngine final : public Engine {
 public:
     OrtEngine(const std::filesystem::path& path, const Settings& settings) {
         refuse_other_formats(path);
-        translated("load the model", [&] {
+        translated(kName, "load the model", [&] {
             Ort::Env& env = environment();
             Ort::SessionOptions options;
             options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
@@ -135,7 +112,7 @@ public:
     std::vector<TensorInfo> outputs() const override { return outputs_; }
     int preferred_callers() const override { return callers_; }
     std::unique_ptr<Caller> make_caller(std::span<const Tensor> inputs) override {
-        return translated("run", [&] { return std::make_unique<OrtCaller>(*session_, inputs_, outputs_, inputs); });
+        return translated(kName, "run", [&] { return std::make_unique<OrtCaller>(*session_, inputs_, outputs_, inputs); });
     }
 
 private:

@@ -9,13 +9,15 @@
 #include <openvino/runtime/properties.hpp>
 #include <openvino/runtime/tensor.hpp>
 
-#include "native/native.hpp"
+#include "native/adapting.hpp"
 
 namespace ai_vmm::cli::native {
 namespace {
 
-const std::vector<std::pair<ov::element::Type, ElementType>>& types() {
-    static const std::vector<std::pair<ov::element::Type, ElementType>> table{
+constexpr std::string_view kName = "OpenVINO";
+
+std::span<const TypeRow<ov::element::Type>> types() {
+    static const TypeRow<ov::element::Type> table[] = {
         {ov::element::boolean, ElementType::boolean}, {ov::element::bf16, ElementType::bf16}, {ov::element::f16, ElementType::f16},
         {ov::element::f32, ElementType::f32},         {ov::element::f64, ElementType::f64},   {ov::element::i8, ElementType::i8},
         {ov::element::i16, ElementType::i16},         {ov::element::i32, ElementType::i32},   {ov::element::i64, ElementType::i64},
@@ -24,31 +26,9 @@ const std::vector<std::pair<ov::element::Type, ElementType>>& types() {
     return table;
 }
 
-ElementType type_of(const ov::element::Type& type) {
-    for (const auto& [theirs, ours] : types()) {
-        if (theirs == type) return ours;
-    }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime,
-                fmt::format("the comparison has no tensors of OpenVINO type {}", type.get_type_name()));
-}
+ElementType type_of(const ov::element::Type& type) { return to_ours(types(), type, "OpenVINO type " + type.get_type_name()); }
 
-ov::element::Type type_of(ElementType type) {
-    for (const auto& [theirs, ours] : types()) {
-        if (ours == type) return theirs;
-    }
-    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, fmt::format("the comparison has no OpenVINO tensors of type {}", to_string(type)));
-}
-
-template <typename Function>
-auto translated(std::string_view doing, Function&& function) {
-    try {
-        return function();
-    } catch (const Error&) {
-        throw;
-    } catch (const std::exception& error) {
-        throw Error(ErrorCode::internal, ErrorCategory::runtime, fmt::format("OpenVINO can't {}: {}", doing, error.what()));
-    }
-}
+ov::element::Type type_of(ElementType type) { return to_theirs(types(), type, kName); }
 
 ov::Shape to_ov(const Shape& shape) { return {shape.begin(), shape.end()}; }
 
@@ -71,15 +51,14 @@ class OpenvinoCaller final : public Caller {
 public:
     OpenvinoCaller(ov::CompiledModel& model, std::span<const Tensor> inputs)
         : request_(model.create_infer_request()), inputs_(inputs.begin(), inputs.end()) {
-        if (inputs.size() != model.inputs().size())
-            throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "another number of inputs than OpenVINO sees");
+        check_count(inputs.size(), model.inputs().size(), kName);
         for (std::size_t i = 0; i < inputs_.size(); ++i) {
             request_.set_input_tensor(i, ov::Tensor(type_of(inputs_[i].type()), to_ov(inputs_[i].shape()), inputs_[i].data()));
         }
         count_ = model.outputs().size();
     }
     void run() override {
-        translated("run", [&] { request_.infer(); });
+        translated(kName, "run", [&] { request_.infer(); });
     }
     std::vector<Tensor> outputs() override {
         std::vector<Tensor> tensors;
@@ -102,7 +81,7 @@ private:
 class OpenvinoEngine final : public Engine {
 public:
     OpenvinoEngine(const std::filesystem::path& path, const Settings& settings) {
-        translated("load the model", [&] {
+        translated(kName, "load the model", [&] {
             std::shared_ptr<ov::Model> model = core_.read_model(path.string());
             std::map<ov::Output<ov::Node>, ov::PartialShape> shapes;
             for (const auto& input : model->inputs()) {
@@ -141,11 +120,11 @@ public:
     std::vector<TensorInfo> inputs() const override { return describe(compiled_.inputs()); }
     std::vector<TensorInfo> outputs() const override { return describe(compiled_.outputs()); }
     int preferred_callers() const override {
-        return translated("tell its number of requests",
+        return translated(kName, "tell its number of requests",
                           [&] { return static_cast<int>(compiled_.get_property(ov::optimal_number_of_infer_requests)); });
     }
     std::unique_ptr<Caller> make_caller(std::span<const Tensor> inputs) override {
-        return translated("make a request", [&] { return std::make_unique<OpenvinoCaller>(compiled_, inputs); });
+        return translated(kName, "make a request", [&] { return std::make_unique<OpenvinoCaller>(compiled_, inputs); });
     }
 
 private:

@@ -11,6 +11,18 @@
 namespace ai_vmm::cli {
 namespace {
 
+float f16_to_f32(std::uint16_t bits) { return static_cast<float>(element_at(ElementType::f16, &bits, 0)); }
+float bf16_to_f32(std::uint16_t bits) { return static_cast<float>(element_at(ElementType::bf16, &bits, 0)); }
+
+template <ElementType type>
+std::uint16_t bits_of(float value) {
+    std::uint16_t bits = 0;
+    store_element(type, &bits, 0, value);
+    return bits;
+}
+constexpr auto f32_to_f16 = bits_of<ElementType::f16>;
+constexpr auto f32_to_bf16 = bits_of<ElementType::bf16>;
+
 TEST(Halves, EveryF16ComesBack) {
     for (unsigned bits = 0; bits < 0x10000; ++bits) {
         const float value = f16_to_f32(static_cast<std::uint16_t>(bits));

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <set>
 
+#include "ai_vmm/elements.hpp"
 #include "ai_vmm/error.hpp"
-#include "optimization/elements.hpp"
 #include "optimization/equivalence.hpp"
 
 namespace ai_vmm::optimization {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "optimization/equivalence.hpp"
+#include "ai_vmm/elements.hpp"
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
@@ -7,8 +8,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-
-#include "optimization/elements.hpp"
 
 namespace ai_vmm::optimization {
 namespace {
