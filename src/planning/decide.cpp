@@ -177,8 +177,8 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
     return entries;
 }
 
-/// The next best of `pool`: preferred hardware, then the trusted engine, then measured ones, then cost with ties by exactness, threads, order of
-/// routes.
+/// The next best of `pool`: preferred hardware, then the trusted engine, then measured ones, then cost with ties by exactness and threads.
+/// Between the remaining ones cost decides however close they are, then the order of routes: engine and batch alone are worth no loss.
 std::size_t best_of(const std::vector<const Entry*>& pool) {
     const auto group = [](const Entry* entry) { return std::make_tuple(entry->preference, entry->doubted, !entry->measured); };
     std::size_t fastest = 0;
@@ -187,7 +187,7 @@ std::size_t best_of(const std::vector<const Entry*>& pool) {
     }
     const auto tie_rank = [](const Entry* entry) {
         const CandidateKey& key = entry->key();
-        return std::make_tuple(inexactness(key.precision), key.threads * key.streams, entry->route_index, key.batch, entry->cost, key);
+        return std::make_tuple(inexactness(key.precision), key.threads * key.streams, entry->cost, entry->route_index, key.batch, key);
     };
     std::size_t best = fastest;
     for (std::size_t i = 0; i < pool.size(); ++i) {
@@ -236,7 +236,7 @@ Words words_of(Goal goal, bool energy) {
     return {"best", "worse"};
 }
 
-/// What decided between two that are within the tie band.
+/// What decided between two that are within the tie band; empty if the cost did.
 std::string tie_breaker(const Entry& winner, const Entry& loser) {
     const CandidateKey& a = winner.key();
     const CandidateKey& b = loser.key();
@@ -244,6 +244,7 @@ std::string tie_breaker(const Entry& winner, const Entry& loser) {
         return fmt::format("is more exact ({} before {})", to_string(a.precision), to_string(b.precision));
     if (a.threads * a.streams != b.threads * b.streams)
         return fmt::format("takes fewer threads ({} against {})", a.threads * a.streams, b.threads * b.streams);
+    if (winner.cost < loser.cost) return {};
     if (winner.route_index != loser.route_index) return "is of the engine that comes first";
     if (a.batch != b.batch) return fmt::format("has a smaller batch ({} against {})", a.batch, b.batch);
     return "comes first by name";
@@ -316,9 +317,10 @@ std::string other_reason(const PlanRequest& request, const Entry& chosen, const 
         if (ratio > 1.005) return fmt::format("{}better ({}), but not the preferred hardware", prefix, figures);
     }
     const double ratio = entry.cost / chosen.cost;
-    if (ratio <= 1 + kTieBand) {
-        return fmt::format("{}{}, a tie within {:.0f} %; the chosen one {}", prefix, figures, percent(kTieBand), tie_breaker(chosen, entry));
+    if (const std::string breaker = ratio <= 1 + kTieBand ? tie_breaker(chosen, entry) : std::string(); !breaker.empty()) {
+        return fmt::format("{}{}, a tie within {:.0f} %; the chosen one {}", prefix, figures, percent(kTieBand), breaker);
     }
+    if (ratio <= 1.005) return fmt::format("{}hardly {}: {}", prefix, words.worse, figures);
     return fmt::format("{}{}x {}: {}", prefix, number(ratio), words.worse, figures);
 }
 
