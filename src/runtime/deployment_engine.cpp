@@ -2,12 +2,12 @@
 #include "runtime/deployment_engine.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <optional>
 #include <utility>
 
 #include "base/log.hpp"
+#include "runtime/batching.hpp"
 #include "runtime/watchdog.hpp"
 
 namespace ai_vmm::runtime {
@@ -41,6 +41,11 @@ void check_tensor(const TensorInfo& info, const Tensor& tensor, const char* what
     const std::string shape = info.rank_known ? to_string(info.shape) : "any shape";
     throw_bad_input(std::string(what) + " '" + info.name + "' has another " + (tensor.type() != info.type ? "element type" : "shape"),
                     {.expected = std::string(to_string(info.type)) + " " + shape, .found = describe(tensor.type(), tensor.shape()), .advice = {}});
+}
+
+void check_input(const TensorInfo& info, const Tensor& tensor) {
+    if (!tensor.empty()) return check_tensor(info, tensor, "input");
+    if (!info.optional) throw_bad_input("input '" + info.name + "' is not set");
 }
 
 bool is_engine_failure(ErrorCode code) noexcept {
@@ -96,7 +101,8 @@ DeploymentEngine::DeploymentEngine(Options options, std::shared_ptr<Stage> activ
 
 DeploymentEngine::~DeploymentEngine() { stop(); }
 
-void DeploymentEngine::arrange(const TensorMap& named, std::span<Tensor> ordered) const {
+template <typename Take>
+void DeploymentEngine::match(const TensorMap& named, const Take& take) const {
     std::size_t used = 0;
     for (std::size_t i = 0; i < options_.inputs.size(); ++i) {
         const TensorInfo& info = options_.inputs[i];
@@ -107,7 +113,7 @@ void DeploymentEngine::arrange(const TensorMap& named, std::span<Tensor> ordered
             found = &tensor;
         }
         if (found != nullptr) {
-            ordered[i] = *found;
+            take(i, *found);
             ++used;
         } else if (!info.optional) {
             throw_bad_input("input '" + info.name + "' is missing", {.expected = list_names(options_.inputs), .found = {}, .advice = {}});
@@ -121,6 +127,10 @@ void DeploymentEngine::arrange(const TensorMap& named, std::span<Tensor> ordered
     }
 }
 
+void DeploymentEngine::arrange(const TensorMap& named, std::span<Tensor> ordered) const {
+    match(named, [&](std::size_t i, const Tensor& tensor) { ordered[i] = tensor; });
+}
+
 void DeploymentEngine::check(std::span<const Tensor> inputs, std::span<Tensor> outputs) const {
     if (inputs.size() != options_.inputs.size()) {
         throw_bad_input("wrong number of inputs", {.expected = std::to_string(options_.inputs.size()) + ": " + list_names(options_.inputs),
@@ -132,13 +142,7 @@ void DeploymentEngine::check(std::span<const Tensor> inputs, std::span<Tensor> o
                                                     .found = std::to_string(outputs.size()),
                                                     .advice = {}});
     }
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-        if (inputs[i].empty()) {
-            if (options_.inputs[i].optional) continue;
-            throw_bad_input("input '" + options_.inputs[i].name + "' is not set");
-        }
-        check_tensor(options_.inputs[i], inputs[i], "input");
-    }
+    for (std::size_t i = 0; i < inputs.size(); ++i) check_input(options_.inputs[i], inputs[i]);
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         if (!outputs[i].empty()) check_tensor(options_.outputs[i], outputs[i], "output");
     }
@@ -269,10 +273,12 @@ bool DeploymentEngine::run_fallbacks(const Stage& failed, const Error& error, st
     return false;
 }
 
-void DeploymentEngine::run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options, int items) {
+template <typename Inputs>
+void DeploymentEngine::run_admitted(const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options, int items) {
     const Clock::time_point deadline = options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max();
     const Lease lease = acquire(options, deadline);
     const Clock::time_point start = Clock::now();
+    const std::span<const Tensor> inputs = inputs_for(*lease.slot);
     try {
         run_on(*lease.stage, *lease.slot, inputs, outputs, options, deadline);
         if (consecutive_failures_.load(std::memory_order_relaxed) != 0) {  // rare; decided under the lock
@@ -298,11 +304,16 @@ void DeploymentEngine::run_admitted(std::span<const Tensor> inputs, std::span<Te
 
 void DeploymentEngine::run(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options) {
     check(inputs, outputs);
-    run_admitted(inputs, outputs, options, 1);
+    run_admitted(inputs, outputs, options);
+}
+
+void DeploymentEngine::run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options) {
+    run_admitted([inputs](const Stage::Slot&) { return inputs; }, outputs, options, 1);
 }
 
 TensorMap DeploymentEngine::name_outputs(std::vector<Tensor> outputs) const {
     TensorMap named;
+    named.reserve(outputs.size());
     for (std::size_t i = 0; i < outputs.size(); ++i) named.push_back(options_.outputs[i].name, std::move(outputs[i]));
     return named;
 }
@@ -318,7 +329,7 @@ void DeploymentEngine::submit(std::vector<Tensor> inputs, RunOptions options, st
             RunResult result;
             try {
                 std::vector<Tensor> outputs(options_.outputs.size());
-                run_admitted(task->inputs, outputs, task->options, 1);
+                run_admitted(task->inputs, outputs, task->options);
                 result.outputs = name_outputs(std::move(outputs));
             } catch (...) {
                 result.error = std::make_exception_ptr(current_error());
@@ -362,65 +373,53 @@ void DeploymentEngine::post(std::function<void()> work, bool bounded) {
     work_->ready.notify_one();
 }
 
-void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options) {
+void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options, GroupScratch& scratch) {
     const std::size_t count = items.size();
-    std::vector<std::vector<Tensor>> inputs(count, std::vector<Tensor>(options_.inputs.size()));
-    std::vector<Tensor> outputs(options_.outputs.size());
+    const std::size_t input_count = options_.inputs.size();
+    // Elements of one input side by side, as they are joined.
+    static const Tensor none;
+    scratch.parts.assign(count * input_count, &none);
     for (std::size_t i = 0; i < count; ++i) {
-        arrange(items[i], inputs[i]);
-        check(inputs[i], outputs);
+        match(items[i], [&](std::size_t k, const Tensor& tensor) { scratch.parts[k * count + i] = &tensor; });
+        for (std::size_t k = 0; k < input_count; ++k) check_input(options_.inputs[k], *scratch.parts[k * count + i]);
     }
-    // Elements merge if they differ in nothing but their first dimension.
-    const auto mergeable = [&](const Tensor& a, const Tensor& b) {
-        return !a.empty() && a.type() != ElementType::string && bit_width(a.type()) % 8 == 0 && !a.shape().empty() && a.type() == b.type() &&
-               a.shape().size() == b.shape().size() && std::equal(a.shape().begin() + 1, a.shape().end(), b.shape().begin() + 1);
-    };
-    std::vector<std::int64_t> rows(count, 1);
-    bool merge = count > 1 && options_.batchable && !options_.inputs.empty();
-    for (std::size_t i = 0; i < count && merge; ++i) {
-        for (std::size_t k = 0; k < options_.inputs.size() && merge; ++k) {
-            merge = mergeable(inputs[0][k], inputs[i][k]) && inputs[i][k].shape()[0] == inputs[i][0].shape()[0];
-        }
-        if (merge) rows[i] = inputs[i][0].shape()[0];
+    const auto parts_of = [&](std::size_t k) { return std::span<const Tensor* const>(scratch.parts).subspan(k * count, count); };
+    const auto rows_of_item = [&](std::size_t i) { return scratch.parts[i]->shape()[0]; };
+    bool merge = count > 1 && options_.batchable && input_count > 0;
+    for (std::size_t k = 0; k < input_count && merge; ++k) {
+        const std::span<const Tensor* const> parts = parts_of(k);
+        for (std::size_t i = 0; i < count && merge; ++i) merge = joinable(*parts[0], *parts[i]) && parts[i]->shape()[0] == rows_of_item(i);
     }
-    std::int64_t total = 0;
-    for (const std::int64_t n : rows) total += n;
+    std::vector<Tensor>& outputs = scratch.outputs;
+    outputs.assign(options_.outputs.size(), Tensor{});
     if (merge) {
-        std::vector<Tensor> merged;
-        for (std::size_t k = 0; k < options_.inputs.size(); ++k) {
-            Shape shape = inputs[0][k].shape();
-            shape[0] = total;
-            Tensor tensor(inputs[0][k].type(), std::move(shape));
-            auto* out = static_cast<std::byte*>(tensor.data());
-            for (std::size_t i = 0; i < count; ++i) {
-                std::memcpy(out, inputs[i][k].data(), inputs[i][k].size_bytes());
-                out += inputs[i][k].size_bytes();
-            }
-            merged.push_back(std::move(tensor));
-        }
-        run_admitted(merged, outputs, options, static_cast<int>(count));
+        const auto joined = [&](Stage::Slot& slot) {
+            slot.joined.resize(input_count);
+            for (std::size_t k = 0; k < input_count; ++k) join(parts_of(k), slot.joined[k]);
+            return std::span<const Tensor>(slot.joined);
+        };
+        run_admitted(joined, outputs, options, static_cast<int>(count));
+        std::int64_t total = 0;
+        for (std::size_t i = 0; i < count; ++i) total += rows_of_item(i);
         const bool splits = std::ranges::all_of(outputs, [&](const Tensor& t) { return !t.shape().empty() && t.shape()[0] == total && total > 0; });
         if (splits) {
-            std::vector<std::size_t> offsets(outputs.size(), 0);
+            std::int64_t first = 0;
             for (std::size_t i = 0; i < count; ++i) {
-                for (std::size_t k = 0; k < outputs.size(); ++k) {
-                    Shape shape = outputs[k].shape();
-                    shape[0] = rows[i];
-                    const std::size_t bytes = ai_vmm::size_bytes(outputs[k].type(), shape);
-                    // A view: the merged output lives as long as any of its parts.
-                    auto keep_alive = std::make_shared<Tensor>(outputs[k]);
-                    void* data = static_cast<std::byte*>(keep_alive->data()) + offsets[k];
-                    results[i].push_back(options_.outputs[k].name, Tensor::borrow(outputs[k].type(), std::move(shape), data, keep_alive));
-                    offsets[k] += bytes;
-                }
+                results[i].reserve(outputs.size());
+                for (std::size_t k = 0; k < outputs.size(); ++k)
+                    results[i].push_back(options_.outputs[k].name, rows_of(outputs[k], first, rows_of_item(i)));
+                first += rows_of_item(i);
             }
             return;
         }
     }
+    scratch.inputs.resize(input_count);
     for (std::size_t i = 0; i < count; ++i) {
-        std::ranges::fill(outputs, Tensor{});
-        run_admitted(inputs[i], outputs, options, 1);
-        results[i] = name_outputs(outputs);
+        for (std::size_t k = 0; k < input_count; ++k) scratch.inputs[k] = *parts_of(k)[i];
+        outputs.assign(options_.outputs.size(), Tensor{});
+        run_admitted(scratch.inputs, outputs, options);
+        results[i].reserve(outputs.size());
+        for (std::size_t k = 0; k < outputs.size(); ++k) results[i].push_back(options_.outputs[k].name, std::move(outputs[k]));
     }
 }
 
@@ -435,30 +434,28 @@ std::vector<TensorMap> DeploymentEngine::run_batch(std::span<const TensorMap> ba
     // Shared with helpers that may only get to run when all is done; those find nothing left and touch nothing else.
     struct State {
         std::atomic<std::size_t> next{0};
-        std::mutex mutex;
-        std::condition_variable all_done;
-        std::size_t done = 0;
+        std::atomic<std::size_t> done{0};
+        std::mutex mutex;  // guards what follows
         std::size_t error_group;
         std::exception_ptr error;
     };
     const auto state = std::make_shared<State>();
     state->error_group = groups;
     const auto drain = [this, state, batch, options, group, groups, results_span = std::span(results)] {
+        GroupScratch scratch;
         for (std::size_t g = state->next.fetch_add(1); g < groups; g = state->next.fetch_add(1)) {
             const std::size_t begin = g * group;
             const std::size_t count = std::min(group, batch.size() - begin);
-            std::exception_ptr error;
             try {
-                run_group(batch.subspan(begin, count), results_span.subspan(begin, count), options);
+                run_group(batch.subspan(begin, count), results_span.subspan(begin, count), options, scratch);
             } catch (...) {
-                error = std::make_exception_ptr(current_error());
+                const std::lock_guard lock(state->mutex);
+                if (g < state->error_group) {
+                    state->error_group = g;
+                    state->error = std::make_exception_ptr(current_error());
+                }
             }
-            const std::lock_guard lock(state->mutex);
-            if (error && g < state->error_group) {
-                state->error_group = g;
-                state->error = error;
-            }
-            if (++state->done == groups) state->all_done.notify_all();
+            if (state->done.fetch_add(1) + 1 == groups) state->done.notify_all();
         }
     };
     try {
@@ -466,8 +463,7 @@ std::vector<TensorMap> DeploymentEngine::run_batch(std::span<const TensorMap> ba
     } catch (const Error&) {  // stopped meanwhile: the groups report it themselves
     }
     drain();
-    std::unique_lock lock(state->mutex);
-    state->all_done.wait(lock, [&] { return state->done == groups; });
+    for (std::size_t done = state->done; done < groups; done = state->done) state->done.wait(done);
     if (state->error) std::rethrow_exception(state->error);
     return results;
 }

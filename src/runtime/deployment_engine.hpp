@@ -72,15 +72,28 @@ private:
         std::function<void(RunResult)> done;
     };
 
+    /// What the groups of one batch use again.
+    struct GroupScratch {
+        std::vector<const Tensor*> parts;  ///< every input's tensors, side by side
+        std::vector<Tensor> inputs;
+        std::vector<Tensor> outputs;
+    };
+
+    /// Calls take(index, tensor) for every named tensor; see arrange().
+    template <typename Take>
+    void match(const TensorMap& named, const Take& take) const;
     void check(std::span<const Tensor> inputs, std::span<Tensor> outputs) const;
     [[nodiscard]] Lease acquire(const RunOptions& options, Clock::time_point deadline);
     void run_on(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                 Clock::time_point deadline);
-    void run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options, int items);
+    void run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options);
+    /// @param inputs_for  gives the inputs when the slot is there, and may use its scratch
+    template <typename Inputs>
+    void run_admitted(const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options, int items);
     bool run_fallbacks(const Stage& failed, const Error& error, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                        Clock::time_point deadline);
     [[nodiscard]] std::shared_ptr<Stage> fallback_after(const planning::CandidateKey& key);
-    void run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options);
+    void run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options, GroupScratch& scratch);
     [[nodiscard]] TensorMap name_outputs(std::vector<Tensor> outputs) const;
     void post(std::function<void()> work, bool bounded);
     void note(std::string event);

@@ -18,8 +18,7 @@ public:
     /// A slot: used by one caller at a time.
     struct Slot {
         std::unique_ptr<backend::Request> request;
-        std::vector<Tensor> inputs;  ///< scratch of a merged batch
-        std::vector<Tensor> outputs;
+        std::vector<Tensor> joined;  ///< inputs of the last merged batch; their memory serves the next one
     };
 
     Stage(planning::CandidateKey key, std::shared_ptr<backend::Executable> executable, int slot_limit, bool imported = false);

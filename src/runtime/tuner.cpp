@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <ctime>
+#include <functional>
 #include <thread>
 #include <utility>
+
+#include "runtime/batching.hpp"
 
 namespace ai_vmm::runtime {
 namespace {
@@ -41,40 +43,38 @@ std::string current_reason() {
     }
 }
 
-/// Merges calibration sets first, first+1, … (cyclic) along the first dimension into one batch. Empty if their shapes differ.
-std::vector<Tensor> merge_sets(const std::vector<std::vector<Tensor>>& sets, std::size_t first, int batch) {
-    if (batch == 1) return sets[first];
-    std::vector<Tensor> merged;
-    for (std::size_t k = 0; k < sets[first].size(); ++k) {
-        const Tensor& model = sets[first][k];
-        Shape shape = model.shape();
-        if (shape.empty()) return {};
-        shape[0] *= batch;
-        Tensor tensor(model.type(), std::move(shape));
+/// The tensors of calibration sets first, first+1, … (cyclic), side by side per input. Empty if their shapes differ, so that they make no batch.
+std::vector<std::vector<const Tensor*>> parts_of_sets(const std::vector<std::vector<Tensor>>& sets, std::size_t first, int batch) {
+    std::vector<std::vector<const Tensor*>> parts(sets[first].size());
+    for (std::size_t k = 0; k < parts.size(); ++k) {
         for (std::size_t i = 0; i < static_cast<std::size_t>(batch); ++i) {
             const Tensor& part = sets[(first + i) % sets.size()][k];
-            if (part.shape() != model.shape() || part.type() != model.type()) return {};
-            std::memcpy(static_cast<std::byte*>(tensor.data()) + i * model.size_bytes(), part.data(), model.size_bytes());
+            if (batch > 1 && (!joinable(sets[first][k], part) || part.shape() != sets[first][k].shape())) return {};
+            parts[k].push_back(&part);
         }
-        merged.push_back(std::move(tensor));
     }
-    return merged;
+    return parts;
+}
+
+/// One batch of parts; the tensors themselves where there is one.
+void join_all(const std::vector<std::vector<const Tensor*>>& parts, std::vector<Tensor>& joined) {
+    joined.resize(parts.size());
+    for (std::size_t k = 0; k < parts.size(); ++k) {
+        if (parts[k].size() == 1) {
+            joined[k] = *parts[k].front();
+        } else {
+            join(parts[k], joined[k]);
+        }
+    }
 }
 
 /// Part `index` of `batch` equal parts of each output; the whole output where it can't be divided.
 std::vector<Tensor> part_of_batch(const std::vector<Tensor>& outputs, int batch, int index) {
     std::vector<Tensor> parts;
     for (const Tensor& output : outputs) {
-        Shape shape = output.shape();
-        if (batch == 1 || shape.empty() || shape[0] % batch != 0) {
-            parts.push_back(output);
-            continue;
-        }
-        shape[0] /= batch;
-        const auto whole = std::make_shared<Tensor>(output);
-        auto* data =
-            static_cast<std::byte*>(whole->data()) + static_cast<std::size_t>(index) * (output.size_bytes() / static_cast<std::size_t>(batch));
-        parts.push_back(Tensor::borrow(output.type(), std::move(shape), data, whole));
+        const bool divides = batch > 1 && !output.shape().empty() && output.shape()[0] % batch == 0;
+        const std::int64_t rows = divides ? output.shape()[0] / batch : 0;
+        parts.push_back(divides ? rows_of(output, index * rows, rows) : output);
     }
     return parts;
 }
@@ -96,7 +96,7 @@ std::vector<Tensor> run_once(Stage& stage, const std::vector<Tensor>& inputs, st
 struct Contender {
     Outcome outcome;
     std::shared_ptr<Stage> stage;
-    std::vector<Tensor> inputs;
+    std::vector<std::vector<const Tensor*>> parts;  ///< what one execution merges, per input
     std::vector<double> latencies_ms;
     std::vector<double> rates_per_s;
     double cpu_ms = 0;
@@ -107,51 +107,69 @@ struct Contender {
     [[nodiscard]] double median_rate() const { return quantile(rates_per_s, 0.5); }
 };
 
-/// Runs for about `span`: once with one slot for latency, or with every stream at once for throughput.
-void burst(Contender& contender, std::size_t output_count, std::chrono::milliseconds span, bool all_streams) {
-    const int streams = all_streams ? contender.stage->slot_limit() : 1;
+/// Runs for about `span`. For latency: one slot, memory as a caller who calls again and again keeps it. For throughput: every stream at once, each
+/// merging its batch and taking new memory for its outputs, as execute_batch() does.
+void burst(Contender& contender, std::size_t output_count, std::chrono::milliseconds span, bool throughput) {
+    const int streams = throughput ? contender.stage->slot_limit() : 1;
     const auto batch = static_cast<std::size_t>(contender.outcome.key.batch);
-    std::vector<std::vector<double>> times(static_cast<std::size_t>(streams));
-    std::vector<Stage::Slot*> slots;
-    for (int s = 0; s < streams; ++s) slots.push_back(contender.stage->try_take());
+    struct Stream {
+        Stage::Slot* slot = nullptr;
+        std::vector<Tensor> inputs;
+        std::vector<Tensor> outputs;
+        std::vector<double> times_ms;
+        double busy_ms = 0;
+    };
+    std::vector<Stream> all(static_cast<std::size_t>(streams));
+    for (Stream& stream : all) {
+        stream.slot = contender.stage->try_take();
+        stream.outputs.resize(output_count);
+        join_all(contender.parts, stream.inputs);
+    }
+    const auto run = [&](Stream& stream) {
+        if (throughput) {
+            if (batch > 1) join_all(contender.parts, stream.inputs);
+            std::ranges::fill(stream.outputs, Tensor{});
+        }
+        stream.slot->request->run(stream.inputs, stream.outputs);
+    };
     std::atomic<bool> failed{false};
     std::string reason;
     // The engine measured before may still spin on a processor, and caches hold its data: let both pass.
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
     try {
-        std::vector<Tensor> outputs(output_count);
-        slots[0]->request->run(contender.inputs, outputs);
+        run(all[0]);
     } catch (...) {  // the measured runs below will tell
     }
     const double cpu_start = process_cpu_ms();
-    const Clock::time_point start = Clock::now();
-    const auto loop = [&](std::size_t s) {
+    const auto loop = [&](Stream& stream) {
         try {
-            std::vector<Tensor> outputs(output_count);
+            const Clock::time_point start = Clock::now();
+            Clock::time_point before = start;
             do {
-                const Clock::time_point t0 = Clock::now();
-                slots[s]->request->run(contender.inputs, outputs);
-                times[s].push_back(ms_since(t0));
-            } while (Clock::now() - start < span || times[s].size() < 3);
+                run(stream);
+                const Clock::time_point after = Clock::now();
+                stream.times_ms.push_back(std::chrono::duration<double, std::milli>(after - before).count());
+                before = after;
+            } while (before - start < span || (stream.times_ms.size() < 3 && before - start < 3 * span));
+            stream.busy_ms = std::chrono::duration<double, std::milli>(before - start).count();
         } catch (...) {
             if (!failed.exchange(true)) reason = current_reason();
         }
     };
     {
         std::vector<std::jthread> threads;
-        for (int s = 1; s < streams; ++s) threads.emplace_back(loop, static_cast<std::size_t>(s));
-        loop(0);
+        for (std::size_t s = 1; s < all.size(); ++s) threads.emplace_back(loop, std::ref(all[s]));
+        loop(all[0]);
     }
-    const double elapsed_ms = ms_since(start);
     contender.cpu_ms += process_cpu_ms() - cpu_start;
-    for (Stage::Slot* slot : slots) contender.stage->put_back(slot);
-    std::size_t items = 0;
-    for (const std::vector<double>& stream : times) {
-        items += stream.size() * batch;
-        contender.latencies_ms.insert(contender.latencies_ms.end(), stream.begin(), stream.end());
+    double rate = 0;  // of the streams' own times: they don't end together
+    for (Stream& stream : all) {
+        contender.stage->put_back(stream.slot);
+        contender.items += stream.times_ms.size() * batch;
+        if (stream.busy_ms > 0) rate += static_cast<double>(stream.times_ms.size() * batch) / stream.busy_ms * 1e3;
+        contender.latencies_ms.insert(contender.latencies_ms.end(), stream.times_ms.begin(), stream.times_ms.end());
     }
-    contender.items += items;
-    contender.rates_per_s.push_back(static_cast<double>(items) / elapsed_ms * 1e3);
+    contender.rates_per_s.push_back(rate);
     if (failed) {
         contender.alive = false;
         contender.outcome.compiled = false;
@@ -299,9 +317,11 @@ planning::Outcome verify(const CandidateKey& key, std::shared_ptr<Stage>& stage,
     const int batch = key.batch;
     for (std::size_t first = 0; first < outputs.size(); first += static_cast<std::size_t>(batch)) {
         try {
-            const std::vector<Tensor> inputs = merge_sets(request.calibration, first, batch);
-            if (inputs.empty() && batch > 1)
+            const std::vector<std::vector<const Tensor*>> parts = parts_of_sets(request.calibration, first, batch);
+            if (parts.empty() && batch > 1)
                 throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "calibration inputs of several shapes make no batch");
+            std::vector<Tensor> inputs;
+            join_all(parts, inputs);
             const std::vector<Tensor> merged = run_once(*stage, inputs, request.outputs->size());
             for (std::size_t i = first; i < std::min(outputs.size(), first + static_cast<std::size_t>(batch)); ++i) {
                 outputs[i] = part_of_batch(merged, batch, static_cast<int>(i - first));
@@ -406,7 +426,7 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
                 std::ranges::any_of(request.candidates, [&](const planning::Candidate& c) { return c.key == contender.outcome.key && !c.rejected; });
             contender.alive = contender.alive && wanted && contender.stage && contender.outcome.compiled && contender.outcome.agrees;
             if (!contender.alive) continue;
-            contender.inputs = merge_sets(request.calibration, chosen_set, contender.outcome.key.batch);
+            contender.parts = parts_of_sets(request.calibration, chosen_set, contender.outcome.key.batch);
             ++measured;
         }
         constexpr int kRounds = 8;
