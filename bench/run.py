@@ -3,9 +3,10 @@
 """The figures that the documents give, measured again: latency and throughput beside both native engines, added latency, the second deployment, and the
 commands' start-up. Each comparison runs in one process, interleaved, after the outputs were compared (`vmm bench --against`).
 
-    bench/run.py [--only latency,throughput,added,second,commands] [--seconds S] [--filter TEXT] [--output bench/results/cpu.json]
+    bench/run.py [--only latency,throughput,added,second,commands] [--seconds S] [--slice K/N] [--filter TEXT] [--output bench/results]
 
-Writes one JSON file with the commit, the machine, the engines and every ratio; prints a table. Ratios above 1 favour AI VMM.
+Prints a table and writes one JSON file per section, cpu_SECTION.json, with the commit, the machine, the engines and every ratio. Ratios above 1 favour
+AI VMM. A part of the models (--slice, --filter) is added to the rows that the file has from the same commit and duration; any other file is begun anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -31,9 +33,9 @@ ROOT = models.ROOT
 VMM = ROOT / "build" / "bin" / "vmm"
 
 
-def vmm_json(*arguments: str, cache: str) -> dict[str, Any]:
+def vmm_json(*arguments: str, cache: str = "") -> dict[str, Any]:
     """Runs `vmm … --json` and gives its object, errors included."""
-    result = subprocess.run([str(VMM), *arguments, "--json", "--cache-dir", cache], capture_output=True, text=True, check=False)
+    result = subprocess.run([str(VMM), *arguments, "--json", *(["--cache-dir", cache] if cache else [])], capture_output=True, text=True, check=False)
     try:
         return json.loads(result.stdout)
     except json.JSONDecodeError:
@@ -69,8 +71,8 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(statistics.fmean(math.log(value) for value in values)) if values else 1.0
 
 
-def section_compare(name: str, scenario: str, paths: list[pathlib.Path], seconds: float) -> dict[str, Any]:
-    """Latency or throughput over all models."""
+def compare_rows(scenario: str, paths: list[pathlib.Path], seconds: float) -> list[dict[str, Any]]:
+    """Latency or throughput of every model."""
     rows = []
     for path in paths:
         with tempfile.TemporaryDirectory() as cache:
@@ -81,13 +83,16 @@ def section_compare(name: str, scenario: str, paths: list[pathlib.Path], seconds
             print(f"  {row['model']:42s} {row['ratio']['value']:6.2f}x ({row['ratio']['low']:.2f} to {row['ratio']['high']:.2f})  {row['engine']:20s} {peers}", flush=True)
         else:
             print(f"  {row['model']:42s} {row.get('error', 'no peer was timed')[:100]}", flush=True)
+    return rows
+
+
+def compare_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of ratios."""
     ratios = [row["ratio"]["value"] for row in rows if "ratio" in row]
-    summary = {"geometric_mean": geometric_mean(ratios), "lowest": min(ratios, default=0.0), "models": len(ratios)}
-    print(f"{name}: geometric mean {summary['geometric_mean']:.3f}x, lowest {summary['lowest']:.3f}x over {len(ratios)} models\n", flush=True)
-    return {"summary": summary, "rows": rows}
+    return {"geometric_mean": geometric_mean(ratios), "lowest": min(ratios, default=0.0), "models": len(ratios)}
 
 
-def section_added(paths: list[pathlib.Path], seconds: float) -> dict[str, Any]:
+def added_rows(paths: list[pathlib.Path], seconds: float) -> list[dict[str, Any]]:
     """Added latency over the same engine called natively with the same configuration."""
     rows = []
     for path in paths:
@@ -107,9 +112,13 @@ def section_added(paths: list[pathlib.Path], seconds: float) -> dict[str, Any]:
             print(f"  {row['model']:42s} {row['added_us']['value']:8.2f} us of {row['allowed_us']:8.2f} allowed", flush=True)
         else:
             print(f"  {row['model']:42s} {row.get('error', 'the chosen engine has no native reader for the file')[:100]}", flush=True)
+    return rows
+
+
+def added_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many keep 3 us + 1 %."""
     within = [row["added_us"]["value"] <= row["allowed_us"] for row in rows if "added_us" in row]
-    print(f"added latency: {sum(within)} of {len(within)} within 3 us + 1 %\n", flush=True)
-    return {"summary": {"within": sum(within), "models": len(within)}, "rows": rows}
+    return {"within": sum(within), "models": len(within)}
 
 
 DEPLOY = """
@@ -120,7 +129,7 @@ print(json.dumps({"total_ms": description.deploy_ms, "steps": [list(step) for st
 """
 
 
-def section_second(paths: list[pathlib.Path]) -> dict[str, Any]:
+def second_rows(paths: list[pathlib.Path]) -> list[dict[str, Any]]:
     """Deploying again in new processes: time beyond the engine's own import, and that nothing is tuned."""
     rows = []
     environment = os.environ | {"PYTHONPATH": str(ROOT / "build" / "python")}
@@ -140,15 +149,18 @@ def section_second(paths: list[pathlib.Path]) -> dict[str, Any]:
         rows.append({"model": models.label(path), "first_ms": runs[0]["total_ms"], "again_ms": statistics.median(run["total_ms"] for run in runs[1:]),
                      "beyond_import_ms": statistics.median(beyond), "tuned_again": tuned, "imported": runs[-1]["from_cache"]})  # fmt: skip
         print(f"  {rows[-1]['model']:42s} first {rows[-1]['first_ms']:8.1f} ms  again {rows[-1]['again_ms']:7.1f} ms, beyond the import {rows[-1]['beyond_import_ms']:6.1f} ms", flush=True)
+    return rows
+
+
+def second_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The slowest, and whether anything was tuned again."""
     done = [row for row in rows if "error" not in row]
-    summary = {"highest_beyond_import_ms": max((row["beyond_import_ms"] for row in done), default=0.0), "tuned_again": sum(row["tuned_again"] for row in done), "models": len(done)}
-    print(f"second deployment: at most {summary['highest_beyond_import_ms']:.1f} ms beyond the import; {summary['tuned_again']} tuned again\n", flush=True)
-    return {"summary": summary, "rows": rows}
+    return {"highest_beyond_import_ms": max((row["beyond_import_ms"] for row in done), default=0.0), "tuned_again": sum(row["tuned_again"] for row in done), "models": len(done)}
 
 
-def section_commands() -> dict[str, Any]:
+def command_rows() -> list[dict[str, Any]]:
     """Wall time of whole commands, median of 21."""
-    rows = {}
+    rows = []
     with tempfile.TemporaryDirectory() as cache:
         for arguments in (["--help"], ["devices"], ["devices", "--json"]):
             times = []
@@ -156,10 +168,31 @@ def section_commands() -> dict[str, Any]:
                 start = time.perf_counter()
                 subprocess.run([str(VMM), *arguments], capture_output=True, check=True, env=os.environ | {"AI_VMM_CACHE_DIR": cache})
                 times.append(1e3 * (time.perf_counter() - start))
-            rows[" ".join(["vmm", *arguments])] = {"median_ms": statistics.median(times), "max_ms": max(times)}
-            print(f"  vmm {' '.join(arguments):20s} {statistics.median(times):6.1f} ms", flush=True)
-    print()
-    return {"rows": rows}
+            rows.append({"model": " ".join(["vmm", *arguments]), "median_ms": statistics.median(times), "max_ms": max(times)})
+            print(f"  {rows[-1]['model']:42s} {statistics.median(times):6.1f} ms", flush=True)
+    return rows
+
+
+def command_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Nothing beyond the rows."""
+    return {"commands": len(rows)}
+
+
+def write_section(path: pathlib.Path, head: dict[str, Any], name: str, fresh: list[dict[str, Any]], summarise: Callable[[list[dict[str, Any]]], dict[str, Any]],
+                  order: list[str]) -> dict[str, Any]:  # fmt: skip
+    """Writes a section's file, with the rows of other models that it has from the same commit; gives the summary."""
+    rows = {row["model"]: row for row in fresh}
+    if path.exists():
+        old = json.loads(path.read_text())
+        if all(old.get(key) == head[key] for key in ("commit", "seconds_per_contender")) and not head["commit"].endswith("-dirty"):
+            rows = {row["model"]: row for row in old[name]["rows"]} | rows
+    ordered = sorted(rows.values(), key=lambda row: order.index(row["model"]) if row["model"] in order else len(order))
+    summary = summarise(ordered)
+    text = json.dumps(head | {name: {"summary": summary, "rows": ordered}}, indent=1) + "\n"
+    for base, short in ((str(models.REAL), "real"), (str(ROOT), ".")):  # results name no folder of the machine
+        text = text.replace(base, short)
+    path.write_text(text)
+    return summary
 
 
 def main() -> int:
@@ -167,36 +200,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="latency,throughput,added,second,commands")
     parser.add_argument("--seconds", type=float, default=3.0, help="per model and contender")
-    parser.add_argument("--filter", default="")
-    parser.add_argument("--output", default=str(ROOT / "bench" / "results" / "cpu.json"))
+    parser.add_argument("--slice", default="1/1", metavar="K/N", help="the K-th of N parts of the models")
+    parser.add_argument("--filter", default="", help="models whose name has this")
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "bench" / "results", help="a folder")
     arguments = parser.parse_args()
     wanted = set(arguments.only.split(","))
-    paths = [path for path in models.bundled() + models.real() if arguments.filter in models.label(path)]
+    part, parts = (int(number) for number in arguments.slice.split("/"))
+    every = models.bundled() + models.real()
+    paths = [path for path in every if arguments.filter in models.label(path)][part - 1 :: parts]
+    version = vmm_json("version")
     with tempfile.TemporaryDirectory() as cache:
         devices = vmm_json("devices", cache=cache)
-        version = json.loads(subprocess.run([str(VMM), "version", "--json"], capture_output=True, text=True, check=True).stdout)
-    result: dict[str, Any] = {"when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "version": version, "devices": devices,
-                              "kernel": platform.release(), "seconds_per_contender": arguments.seconds}  # fmt: skip
-    if "latency" in wanted:
-        print("latency, single-stream, against the better of both native engines at f32 with their latency settings")
-        result["latency"] = section_compare("latency", "single-stream", paths, arguments.seconds)
-    if "throughput" in wanted:
-        print("throughput, offline, against the better of both native engines at f32 with their throughput settings")
-        result["throughput"] = section_compare("throughput", "offline", paths, arguments.seconds)
-    if "added" in wanted:
-        print("added latency over the same engine with the same configuration")
-        result["added"] = section_added(paths, arguments.seconds)
-    if "second" in wanted:
-        print("second deployment in a new process")
-        result["second"] = section_second(paths)
-    if "commands" in wanted:
-        print("commands")
-        result["commands"] = section_commands()
-    text = json.dumps(result, indent=1) + "\n"
-    for base, name in ((str(models.REAL), "real"), (str(ROOT), ".")):  # results name no folder of the machine
-        text = text.replace(base, name)
-    pathlib.Path(arguments.output).write_text(text)
-    print(f"written to {arguments.output}")
+    seconds = arguments.seconds
+    head = {"commit": version["commit"], "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "version": version, "devices": devices,
+            "kernel": platform.release(), "seconds_per_contender": seconds}  # fmt: skip
+    sections: dict[str, tuple[str, Callable[[], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], dict[str, Any]]]] = {
+        "latency": ("latency, single-stream, against the better of both native engines at f32 with their latency settings",
+                    lambda: compare_rows("single-stream", paths, seconds), compare_summary),
+        "throughput": ("throughput, offline, against the better of both native engines at f32 with their throughput settings",
+                       lambda: compare_rows("offline", paths, seconds), compare_summary),
+        "added": ("added latency over the same engine with the same configuration, 3 us + 1 % allowed", lambda: added_rows(paths, seconds), added_summary),
+        "second": ("second deployment in a new process", lambda: second_rows(paths), second_summary),
+        "commands": ("commands", command_rows, command_summary),
+    }  # fmt: skip
+    for name, (title, measure, summarise) in sections.items():
+        if name not in wanted:
+            continue
+        print(title)
+        summary = write_section(arguments.output / f"cpu_{name}.json", head, name, measure(), summarise, [models.label(path) for path in every])
+        print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value:.3f}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}" for key, value in summary.items()) + "\n")
     return 0
 
 
