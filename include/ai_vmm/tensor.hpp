@@ -212,8 +212,6 @@ public:
     [[nodiscard]] const Tensor& operator[](std::string_view name) const { return at(name); }
     /// Adds the tensor, or replaces the one of that name.
     void set(std::string name, Tensor tensor);
-    /// Makes room for so many entries.
-    void reserve(std::size_t count) { entries_.reserve(count); }
     /// Adds without looking for an equal name.
     void push_back(std::string name, Tensor tensor) { entries_.emplace_back(std::move(name), std::move(tensor)); }
 

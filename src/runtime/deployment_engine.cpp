@@ -313,7 +313,6 @@ void DeploymentEngine::run_admitted(std::span<const Tensor> inputs, std::span<Te
 
 TensorMap DeploymentEngine::name_outputs(std::vector<Tensor> outputs) const {
     TensorMap named;
-    named.reserve(outputs.size());
     for (std::size_t i = 0; i < outputs.size(); ++i) named.push_back(options_.outputs[i].name, std::move(outputs[i]));
     return named;
 }
@@ -405,7 +404,6 @@ void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<Ten
         if (splits) {
             std::int64_t first = 0;
             for (std::size_t i = 0; i < count; ++i) {
-                results[i].reserve(outputs.size());
                 for (std::size_t k = 0; k < outputs.size(); ++k)
                     results[i].push_back(options_.outputs[k].name, rows_of(outputs[k], first, rows_of_item(i)));
                 first += rows_of_item(i);
@@ -418,7 +416,6 @@ void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<Ten
         for (std::size_t k = 0; k < input_count; ++k) scratch.inputs[k] = *parts_of(k)[i];
         outputs.assign(options_.outputs.size(), Tensor{});
         run_admitted(scratch.inputs, outputs, options);
-        results[i].reserve(outputs.size());
         for (std::size_t k = 0; k < outputs.size(); ++k) results[i].push_back(options_.outputs[k].name, std::move(outputs[k]));
     }
 }

@@ -356,6 +356,7 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     };
 
     // The reference engines first: every other outcome is judged by them.
+    double item_ms = 0;  // of one execution, about: the quickest engine's
     std::vector<ReferenceRun> runs;
     std::map<CandidateKey, std::vector<std::vector<Tensor>>> outputs_of;
     for (const CandidateKey& key : request.reference_keys) {
@@ -365,7 +366,10 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
         compile_into(contender.outcome, contender.stage, factory);
         if (contender.stage) {
             std::string failure;
+            const Clock::time_point run_start = Clock::now();
             std::vector<std::vector<Tensor>> outputs = run_sets(*contender.stage, request, failure);
+            const double run_ms = ms_since(run_start) / static_cast<double>(std::max<std::size_t>(outputs.size(), 1));
+            item_ms = item_ms == 0 ? run_ms : std::min(item_ms, run_ms);
             if (any_output(outputs, request.outputs->size())) {
                 outputs_of[key] = outputs;
                 runs.push_back({key, std::move(outputs)});
@@ -395,8 +399,11 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     }
     outputs_of.clear();
 
-    // The rest of the short list, as far as time allows: compiling may take half of it.
+    // The rest of the short list, as far as time allows: compiling may take half of it; all of it for the plain ones (f32, no batch), which are the
+    // exact fallbacks and often the best. A batch that runs for long is left out: it would take the time of several others and has the least to gain,
+    // since what batching saves is the overhead of a call.
     const Clock::time_point compile_end = start + request.budget / 2;
+    const double longest_batch_ms = static_cast<double>(request.budget.count()) / 20;
     double slowest_compile_ms = 0;
     for (const Contender& contender : contenders) slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
     std::size_t listed = 0;
@@ -407,8 +414,10 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
         progress(0.5 * static_cast<double>(++seen) / static_cast<double>(listed));
         if (find(candidate.key) != contenders.end()) continue;
         check_stop();
-        const bool late = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(slowest_compile_ms * 1e3)) > compile_end;
+        const bool plain = candidate.key.precision == Precision::f32 && candidate.key.batch == 1;
+        const bool late = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(slowest_compile_ms * 1e3)) > (plain ? end : compile_end);
         if (late || request.budget.count() == 0) continue;
+        if (candidate.key.batch > 1 && item_ms * candidate.key.batch > longest_batch_ms) continue;
         Contender contender;
         contender.outcome = verify(candidate.key, contender.stage, request, result.reference, factory);
         slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
