@@ -235,8 +235,6 @@ Content recognise(std::string_view prefix, std::uint64_t size_bytes) {
     for (const Magic& magic : kMagics) {
         if (prefix.size() >= magic.offset && prefix.substr(magic.offset).starts_with(magic.bytes)) return magic.content;
     }
-    constexpr std::uint64_t kShortest = 8;
-    if (size_bytes < kShortest) return Content::fragment;
     // Pickle protocol 2 and later begins with PROTO and ends with STOP.
     if (prefix.size() > 2 && prefix[0] == '\x80' && prefix[1] >= 2 && prefix[1] <= 5) {
         return prefix.substr(2).starts_with(kTorchLegacyMagic) ? Content::torch_legacy : Content::pickle;
@@ -251,7 +249,9 @@ Content recognise(std::string_view prefix, std::uint64_t size_bytes) {
         }
         if (is_text(text)) return Content::json;
     }
-    if (is_text(prefix)) return Content::text;  // a protobuf message has control characters among its first bytes
+    constexpr std::uint64_t kFewBytes = 8;  // "TFL3" cut off, say; tiny protobuf messages are told apart below
+    if (is_text(prefix))
+        return size_bytes < kFewBytes ? Content::fragment : Content::text;  // a protobuf message has control characters among its first bytes
     if (looks_like_saved_model(prefix)) return Content::saved_model;
     if (looks_like_paddle(prefix)) return Content::paddle_program;
     if (looks_like_graph_def(prefix)) return Content::frozen_graph;
