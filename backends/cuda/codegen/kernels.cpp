@@ -113,8 +113,9 @@ std::string decompose(const Dims& dims, const std::vector<int>& order, const std
         std::string quotient = inner == 1 ? from : fmt::format("{} / (idx){}", from, inner);
         const bool outermost =
             std::all_of(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), [&](int o) { return dims[static_cast<std::size_t>(o)] == 1; });
-        text += outermost ? fmt::format("const idx i{} = {}; ", d, quotient) : fmt::format("const idx i{} = ({}) % (idx){}; ", d, quotient, dims[d]);
-        inner *= dims[d];
+        text += outermost ? fmt::format("const idx i{} = {}; ", d, quotient)
+                          : fmt::format("const idx i{} = ({}) % (idx){}; ", d, quotient, std::max<std::int64_t>(dims[d], 1));
+        inner *= std::max<std::int64_t>(dims[d], 1);
     }
     return text;
 }
@@ -181,7 +182,7 @@ public:
     std::string argument(ValueId id, bool written) {
         const auto [found, fresh] = arguments_.try_emplace({id, written}, static_cast<int>(order_.size()));
         if (fresh) order_.emplace_back(id, written);
-        return fmt::format("p{}", found->second);
+        return fmt::format("p{}_", found->second);
     }
 
     void use(const Dims& dims, const Dims& strides) { wide_ = wide_ || reach(dims, strides) > std::numeric_limits<std::int32_t>::max(); }
@@ -192,8 +193,8 @@ public:
         std::vector<std::string> parameters, names;
         for (std::size_t p = 0; p < order_.size(); ++p) {
             const auto& [id, written] = order_[p];
-            parameters.push_back(fmt::format("{}{}* RESTRICT p{}", written ? "" : "const ", storage_type(graph_.value(id).type), p));
-            names.push_back(fmt::format("p{}", p));
+            parameters.push_back(fmt::format("{}{}* RESTRICT p{}_", written ? "" : "const ", storage_type(graph_.value(id).type), p));
+            names.push_back(fmt::format("p{}_", p));
             out.arguments.push_back(id);
         }
         const std::string list = fmt::format("{}", fmt::join(parameters, ", "));
@@ -260,10 +261,14 @@ CombineText combine_text(Rowwise::Combine combine, Type accumulator) {
         case Rowwise::Combine::product: return {"1", "x * y"};
         // NaN wins, as in OpenVINO and ONNX Runtime: a maximum over data with NaN is NaN.
         case Rowwise::Combine::max:
-            return {real ? literal(accumulator, -std::numeric_limits<double>::infinity()) : "(-9223372036854775807ll - 1)",
+            return {real                       ? literal(accumulator, -std::numeric_limits<double>::infinity())
+                    : accumulator == Type::u64 ? "0"
+                                               : "(-9223372036854775807ll - 1)",
                     real ? "(x > y || x != x) ? x : y" : "x > y ? x : y"};
         case Rowwise::Combine::min:
-            return {real ? literal(accumulator, std::numeric_limits<double>::infinity()) : "9223372036854775807ll",
+            return {real                       ? literal(accumulator, std::numeric_limits<double>::infinity())
+                    : accumulator == Type::u64 ? "18446744073709551615ull"
+                                               : "9223372036854775807ll",
                     real ? "(x < y || x != x) ? x : y" : "x < y ? x : y"};
     }
     return {};
@@ -425,10 +430,15 @@ std::vector<KernelSource> custom_kernels(const Graph& graph, const Places& place
                                 load(value.type, pointer, at));
             std::string formal;
             for (std::size_t d = 0; d < value.dims.size(); ++d) formal += fmt::format(", c{}", d);
-            text += fmt::format("#undef out{0}\n#undef get{0}\n#undef OUT{0}_T\n#define OUT{0}_T {1}\n#define out{0}(v{2}) @_w{0}(@_A, v{2})\n", k,
-                                compute_type(value.type), formal);
+            text += fmt::format(
+                "#undef out{0}\n#undef get{0}\n#undef at{0}\n#undef OUT{0}_T\n#define OUT{0}_T {1}\n#define out{0}(v{2}) @_w{0}(@_A, v{2})\n", k,
+                compute_type(value.type), formal);
+            text += fmt::format("FUNCTION {}* @_p{}(@_P{}) {{ return {} + ({}); }}\n", storage_type(value.type), k, coordinates(value.dims.size()),
+                                pointer, at);
             text += value.dims.empty() ? fmt::format("#define get{0}() @_g{0}(@_A)\n", k)
                                        : fmt::format("#define get{0}({1}) @_g{0}(@_A{2})\n", k, formal.substr(2), formal);
+            text += value.dims.empty() ? fmt::format("#define at{0}() @_p{0}(@_A)\n", k)
+                                       : fmt::format("#define at{0}({1}) @_p{0}(@_A{2})\n", k, formal.substr(2), formal);
         }
         const std::string body = functions.bound(node, phase.body);
         text += what.functions;

@@ -58,7 +58,7 @@ struct Compute {
 };
 
 /// Reductions over `axes` of an iteration space, one after another, and a result for each element of the space or each row. Bodies are as in Compute
-/// with coordinates of the space; earlier reductions are s0, s1, … (f32, f64 or i64 as `accumulator` says).
+/// with coordinates of the space; earlier reductions are s0, s1, … (f32, f64, i64 or u64 as `accumulator` says).
 struct Rowwise {
     enum class Combine : std::uint8_t { sum, product, max, min };
     struct Stage {
@@ -104,7 +104,8 @@ struct Recurrent {
 };
 
 /// What the forms above can't say: kernels run in order, each with `threads` independent threads. Body: C statements with the thread's number `t`
-/// (i64), inK(…) as in Compute, outK(value, c0, …) to store into output K and getK(c0, …) to read it back.
+/// (i64), inK(…) as in Compute, outK(value, c0, …) to store into output K, getK(c0, …) to read it back, atK(c0, …) for its
+/// address.
 struct Custom {
     struct Phase {
         std::int64_t threads = 0;

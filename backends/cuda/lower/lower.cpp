@@ -109,6 +109,18 @@ const Table& table() {
     return all;
 }
 
+namespace {
+
+/// No result has elements: there is nothing to compute, and lowerings need not think of it.
+bool empty(const ov::Node& node) {
+    for (const auto& output : node.outputs()) {
+        if (output.get_partial_shape().is_dynamic() || ov::shape_size(output.get_shape()) != 0) return false;
+    }
+    return node.get_output_size() != 0;
+}
+
+}  // namespace
+
 std::vector<ValueId> lower_body(Builder& builder, const ov::Model& model, const std::vector<ValueId>& arguments) {
     std::map<std::pair<const ov::Node*, std::size_t>, ValueId> values;
     const auto& parameters = model.get_parameters();
@@ -149,7 +161,14 @@ std::vector<ValueId> lower_body(Builder& builder, const ov::Model& model, const 
             inputs.push_back(value->second);
         }
         Context context(builder, *node, std::move(inputs));
-        found->second(context);
+        if (empty(*node)) {
+            for (std::size_t k = 0; k < node->get_output_size(); ++k) {
+                const int output = static_cast<int>(k);
+                context.set(output, builder.compute(context.out_type(output), context.out_dims(output), {}, {"Empty", "return 0;", 0, {}, {}}));
+            }
+        } else {
+            found->second(context);
+        }
         for (std::size_t k = 0; k < context.results().size(); ++k) {
             const ValueId value = context.results()[k];
             if (value < 0) continue;
