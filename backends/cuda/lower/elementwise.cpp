@@ -5,14 +5,11 @@
 #include <cmath>
 #include <limits>
 
-#include "lower/context.hpp"
+#include "lower/text.hpp"
 #include "openvino/op/ops.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
-
-/// "f" for f32 math functions, "" for f64.
-std::string suffix(Type type) { return type == Type::f64 ? "" : "f"; }
 
 Type wide(Type type) { return type == Type::f64 ? Type::f64 : Type::f32; }
 
@@ -27,8 +24,19 @@ void unary(Context& c, const char* real, const char* integer = "", int cost = 8)
     c.set(0, c.b.pointwise(c.node().get_type_name(), c.out_type(), {c.in(0)}, expression, cost));
 }
 
+/// Input 1 beside input 0: of PaddlePaddle's broadcasting, whose second operand starts at a dimension of the first; NumPy's needs nothing.
+ValueId aligned(Context& c) {
+    const ov::op::AutoBroadcastSpec spec = c.node().get_autob();
+    if (spec.m_type != ov::op::AutoBroadcastType::PDPD || c.dims(0) == c.dims(1)) return c.in(1);
+    const Dims from = c.dims(1);
+    const std::size_t rank = c.dims(0).size(), start = spec.m_axis < 0 ? rank - from.size() : static_cast<std::size_t>(spec.m_axis);
+    Dims to(rank, 1);
+    for (std::size_t d = 0; d < from.size() && start + d < rank; ++d) to[start + d] = from[d];
+    return c.b.reshape(c.in(1), to);
+}
+
 void binary(Context& c, const std::string& expression, int cost = 1) {
-    c.set(0, c.b.pointwise(c.node().get_type_name(), c.out_type(), {c.in(0), c.in(1)}, expression, cost));
+    c.set(0, c.b.pointwise(c.node().get_type_name(), c.out_type(), {c.in(0), aligned(c)}, expression, cost));
 }
 
 /// Integers by `integer`, floats by `real` with {f}.
@@ -234,7 +242,7 @@ void add_elementwise(Table& t) {
     t["Tanh"] = [](Context& c) { unary(c, "tanh{f}(a)"); };
     t["Exp"] = [](Context& c) { unary(c, "exp{f}(a)", "exp((f64)a)"); };
     t["Log"] = [](Context& c) { unary(c, "log{f}(a)", "log((f64)a)"); };
-    t["Sqrt"] = [](Context& c) { unary(c, "sqrt{f}(a)", "sqrt((f64)a)", 4); };
+    t["Sqrt"] = [](Context& c) { unary(c, "sqrt{f}(a)", "rint(sqrt((f64)a))", 4); };
     t["Erf"] = [](Context& c) { unary(c, "erf{f}(a)", "erf((f64)a)"); };
     t["Abs"] = [](Context& c) { unary(c, "fabs{f}(a)", is_signed(c.type(0)) ? "a < 0 ? 0 - a : a" : "a", 1); };
     t["Negative"] = [](Context& c) { unary(c, "-a", "0 - a", 1); };
