@@ -208,7 +208,7 @@ ValueId Builder::pointwise(std::string op, Type type, std::vector<ValueId> input
         body += fmt::format("const IN{0}_T {1} = in{0}({2}); ", k, static_cast<char>('a' + k), indices);
     }
     body += fmt::format("return {};", expression);
-    return compute(type, std::move(out), std::move(inputs), {std::move(op), std::move(body), cost, {}, {}});
+    return compute(type, std::move(out), std::move(inputs), {std::move(op), std::move(body), cost, {}, {}, expression});
 }
 
 ValueId Builder::cast(ValueId value, Type to) {
@@ -217,6 +217,12 @@ ValueId Builder::cast(ValueId value, Type to) {
 }
 
 ValueId Builder::reshape(ValueId value, Dims to) {
+    // Only the last of several reshapes counts.
+    for (const Node* node = graph_.producer(value); node != nullptr; node = graph_.producer(value)) {
+        const auto* before = std::get_if<Compute>(&node->what);
+        if (before == nullptr || before->view.kind != View::Kind::reshape) break;
+        value = node->inputs.front();
+    }
     const Dims& from = dims(value);
     if (from == to) return value;
     assert(elements(from) == elements(to));

@@ -52,9 +52,11 @@ struct View {
 struct Compute {
     std::string op;  ///< for printing and patterns: "Add", "Transpose", …
     std::string body;
-    int cost = 1;               ///< about how many arithmetic instructions the body takes; 0: moves data alone
-    std::vector<double> reads;  ///< per input: elements read per output element; missing: 1
-    View view;
+    int cost = 1;                 ///< about how many arithmetic instructions the body takes; 0: moves data alone
+    std::vector<double> reads{};  ///< per input: elements read per output element; missing: 1
+    View view{};
+    std::string expression{};  ///< of a, b, …, the inputs at broadcast coordinates, where the body is no more than that; statements if it starts with
+                               ///< "const "; else empty
 };
 
 /// Reductions over `axes` of an iteration space, one after another, and a result for each element of the space or each row. Bodies are as in Compute
@@ -146,7 +148,7 @@ struct Graph {
 
     [[nodiscard]] const Value& value(ValueId id) const { return values[static_cast<std::size_t>(id)]; }
     [[nodiscard]] const Node* producer(ValueId id) const {
-        return value(id).source == Source::node ? &nodes[static_cast<std::size_t>(value(id).index)] : nullptr;
+        return value(id).source == Source::node && value(id).index >= 0 ? &nodes[static_cast<std::size_t>(value(id).index)] : nullptr;
     }
 };
 

@@ -39,11 +39,14 @@ public:
             for (ValueId& id : node.inputs) id = current(id);
             builder_.set_name(node.name);
             if (node.outputs.size() == 1) {
+                const std::size_t before = new_.values.size();
                 if (const auto replacement = rewrite(node)) {
                     replaced_[node.outputs.front()] = *replacement;
                     // The new value is read where the old one was.
                     if (uses_.size() < new_.values.size()) uses_.resize(new_.values.size(), 1);
-                    uses_[static_cast<std::size_t>(*replacement)] = uses_[static_cast<std::size_t>(node.outputs.front())];
+                    const bool existed = static_cast<std::size_t>(*replacement) < before;
+                    const int added = uses_[static_cast<std::size_t>(node.outputs.front())];
+                    uses_[static_cast<std::size_t>(*replacement)] = existed ? uses_[static_cast<std::size_t>(*replacement)] + added : added;
                     continue;
                 }
             }
@@ -79,6 +82,10 @@ protected:
             if (compute == nullptr || compute->view.kind != View::Kind::reshape) return nullptr;
             id = node->inputs.front();
         }
+    }
+
+    void forget_use(ValueId id) {
+        if (static_cast<std::size_t>(id) < uses_.size()) --uses_[static_cast<std::size_t>(id)];
     }
 
     Builder& builder() { return builder_; }
@@ -135,6 +142,13 @@ private:
     std::optional<ValueId> rewrite(const Node& node) override {
         const auto* compute = std::get_if<Compute>(&node.what);
         if (compute == nullptr) return std::nullopt;
+        if (compute->view.kind == View::Kind::reshape) {
+            const Node* before = producer(node.inputs.front());
+            const auto* inner = before == nullptr ? nullptr : std::get_if<Compute>(&before->what);
+            if (inner == nullptr || inner->view.kind != View::Kind::reshape) return std::nullopt;
+            if (used_once(node.inputs.front())) forget_use(before->inputs.front());
+            return builder().reshape(before->inputs.front(), dims(node.outputs.front()));
+        }
         if (const auto activation = activation_of(node)) {
             if (auto done = activate(node, *activation)) return done;
         }

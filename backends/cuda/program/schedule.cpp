@@ -198,7 +198,8 @@ private:
     ValueId copy_of(Builder& builder, ValueId id) {
         std::vector<std::string> indices;
         for (std::size_t d = 0; d < value(id).dims.size(); ++d) indices.push_back(fmt::format("i{}", d));
-        return builder.compute(value(id).type, value(id).dims, {id}, {"Copy", fmt::format("return in0({});", fmt::join(indices, ", ")), 0, {}, {}});
+        return builder.compute(value(id).type, value(id).dims, {id},
+                               {"Copy", fmt::format("return in0({});", fmt::join(indices, ", ")), 0, {}, {}, "a"});
     }
 
     void remove_dead_nodes() {
@@ -291,7 +292,43 @@ private:
             return;
         }
         (void)n;
+        if (compute.op == "Concat" && store_by_parts(node)) return;
         emit(compute_kernel(graph(), out_.places, id, target_), node);
+    }
+
+    /// A large concatenation: one copy per part, each as fast as memory, instead of one kernel that asks for every element where it comes from.
+    bool store_by_parts(const Node& node) {
+        constexpr std::int64_t kLarge = 1 << 20;
+        const ValueId id = node.outputs.front();
+        const Value whole = value(id);
+        if (bytes(whole.type, whole.dims) < kLarge || node.inputs.size() > 8 || bits(whole.type) == 4) return false;
+        // The joined dimension is the one that the parts' sizes add up to.
+        std::size_t axis = 0;
+        while (axis < whole.dims.size() && value(node.inputs.front()).dims[axis] == whole.dims[axis]) ++axis;
+        if (axis == whole.dims.size()) return false;
+        std::int64_t total = 0;
+        for (ValueId part : node.inputs) total += value(part).dims[axis];
+        if (total != whole.dims[axis]) return false;
+        std::int64_t at = 0;
+        for (ValueId part : node.inputs) {
+            Builder builder(graph());
+            builder.set_name(node.name);
+            const ValueId copy = copy_of(builder, part);
+            graph().values[static_cast<std::size_t>(copy)].type = whole.type;
+            grow_with(copy, prepared_[static_cast<std::size_t>(id)]);
+            const Place target = *place(id);
+            place(copy) = Place{target.root, target.strides, target.offset + at * target.strides[axis]};
+            at += value(part).dims[axis];
+            emit(compute_kernel(graph(), out_.places, copy, target_), Node(graph().nodes.back()));
+        }
+        return true;
+    }
+
+    /// Keeps the tables of values as long as the values; for one that was just added.
+    void grow_with(ValueId id, bool prepared) {
+        prepared_.resize(static_cast<std::size_t>(id) + 1, prepared);
+        consumers_.resize(static_cast<std::size_t>(id) + 1);
+        needs_memory_.resize(static_cast<std::size_t>(id) + 1, true);
     }
 
     /// A transpose, reshape, slice or broadcast of something in memory is that memory, seen otherwise.
@@ -440,9 +477,8 @@ private:
         Builder builder(graph());
         builder.set_name(graph().nodes[static_cast<std::size_t>(n)].name);
         const ValueId copy = copy_of(builder, id);
-        prepared_.push_back(prepared_[static_cast<std::size_t>(id)]);
-        consumers_.push_back({{n, static_cast<int>(k)}});
-        needs_memory_.push_back(true);
+        grow_with(copy, prepared_[static_cast<std::size_t>(id)]);
+        consumers_[static_cast<std::size_t>(copy)] = {{n, static_cast<int>(k)}};
         place(copy) = Place{copy, strides, 0};
         emit(compute_kernel(graph(), out_.places, copy, target_), graph().nodes.back());
         graph().nodes[static_cast<std::size_t>(n)].inputs[k] = copy;
@@ -463,18 +499,8 @@ private:
                 call = attention_call(n);
             }
         }
-        if (call) {
-            out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
-            out_.calls[n] = std::move(call);
-            const Node& done = graph().nodes[static_cast<std::size_t>(n)];
-            // The libraries' order: A, B, result, then the rest.
-            const std::size_t operands = std::holds_alternative<Attention>(done.what) ? 3 : 2;
-            std::vector<ValueId> arguments(done.inputs.begin(), done.inputs.begin() + static_cast<std::ptrdiff_t>(operands));
-            arguments.push_back(done.outputs.front());
-            arguments.insert(arguments.end(), done.inputs.begin() + static_cast<std::ptrdiff_t>(operands), done.inputs.end());
-            steps_for(done).push_back({Step::Kind::library, n, {}, std::move(arguments), done.name.empty() ? std::string(op_name(done)) : done.name});
-            return;
-        }
+        if (call) return finish_library(n, std::move(call));
+        if (!empty && !prepared_[static_cast<std::size_t>(output)] && run_bare(n)) return;
         Node& generic = graph().nodes[static_cast<std::size_t>(n)];
         if (std::holds_alternative<Matmul>(generic.what)) {
             generic.what = generic_matmul(graph(), generic);
@@ -486,6 +512,104 @@ private:
         place(output) = Place{output, strides_in_order(value(output).dims, wanted_order(Node(generic))), 0};
         const Node copy = graph().nodes[static_cast<std::size_t>(n)];
         emit(compute_kernel(graph(), out_.places, output, target_), copy);
+    }
+
+    void finish_library(int n, std::unique_ptr<LibraryCall> call) {
+        out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
+        out_.calls[n] = std::move(call);
+        const Node& done = graph().nodes[static_cast<std::size_t>(n)];
+        // The libraries' order: A, B, result, then the rest.
+        const std::size_t operands = std::holds_alternative<Attention>(done.what) ? 3 : 2;
+        std::vector<ValueId> arguments(done.inputs.begin(), done.inputs.begin() + static_cast<std::ptrdiff_t>(operands));
+        arguments.push_back(done.outputs.front());
+        arguments.insert(arguments.end(), done.inputs.begin() + static_cast<std::ptrdiff_t>(operands), done.inputs.end());
+        steps_for(done).push_back({Step::Kind::library, n, {}, std::move(arguments), done.name.empty() ? std::string(op_name(done)) : done.name});
+    }
+
+    /// The library refused the node with all that was fused into it: the product or convolution alone, then one elementwise kernel for the rest.
+    bool run_bare(int n) {
+        const Node node = graph().nodes[static_cast<std::size_t>(n)];
+        Node bare = node;
+        bool bias = false, residual = false;
+        Activation activation = Activation::none;
+        const auto strip = [&](auto& spec) {
+            bias = spec.bias;
+            residual = spec.residual;
+            activation = spec.activation;
+            spec.bias = spec.residual = false;
+            spec.activation = Activation::none;
+        };
+        if (auto* matmul = std::get_if<Matmul>(&bare.what)) strip(matmul->spec);
+        if (auto* convolution = std::get_if<Convolution>(&bare.what)) strip(convolution->spec);
+        if (!bias && !residual && activation == Activation::none) return false;
+        const bool matmul = std::holds_alternative<Matmul>(bare.what);
+        bare.inputs.resize(2);
+        const Value result = value(node.outputs.front());
+        graph().values.push_back({result.type, result.dims, Source::node, static_cast<int>(graph().nodes.size()), {}});
+        const auto product = static_cast<ValueId>(graph().values.size() - 1);
+        bare.outputs = {product};
+        graph().nodes.push_back(bare);
+        live_.push_back(true);
+        grow_with(product, false);
+        consumers_[static_cast<std::size_t>(product)] = {{n, 0}};
+        const int added = static_cast<int>(graph().nodes.size() - 1);
+        std::unique_ptr<LibraryCall> call = matmul ? matmul_call(added) : convolution_call(added);
+        if (!call) return false;
+        finish_library(added, std::move(call));
+
+        Compute rest;
+        rest.op = "Epilogue";
+        rest.cost = 12;
+        const std::size_t rank = result.dims.size();
+        std::string everywhere;
+        for (std::size_t d = 0; d < rank; ++d) everywhere += fmt::format("{}i{}", d == 0 ? "" : ", ", d);
+        std::vector<ValueId> inputs{product};
+        rest.body = fmt::format("const {} x = in0({})", result.type == Type::f64 ? "f64" : "f32", everywhere);
+        std::size_t given = 2;
+        bool elementwise = true;
+        if (bias) {
+            // Seen with the dimensions that it is broadcast along, where it lies in memory.
+            ValueId id = node.inputs[given++];
+            const auto at = place(id);
+            if (at && !matmul) {
+                Dims dims(rank - 1, 1), strides(rank - 1, 0);
+                dims[0] = value(id).dims[0];
+                strides[0] = at->strides[0];
+                graph().values.push_back({value(id).type, dims, Source::node, -1, {}});
+                id = static_cast<ValueId>(graph().values.size() - 1);
+                grow_with(id, prepared_[static_cast<std::size_t>(node.inputs[given - 1])]);
+                place(id) = Place{at->root, strides, at->offset};
+                rest.body += fmt::format(" + in{}(i1", inputs.size());
+                for (std::size_t d = 2; d < rank; ++d) rest.body += ", 0";
+                rest.body += ")";
+            } else {
+                elementwise = matmul;
+                rest.body += fmt::format(" + in{}(i{})", inputs.size(), matmul ? rank - 1 : 1);
+            }
+            inputs.push_back(id);
+        }
+        if (residual) {
+            rest.body += fmt::format(" + in{}({})", inputs.size(), everywhere);
+            inputs.push_back(node.inputs[given++]);
+        }
+        rest.body += fmt::format("; return {};", activation_expression(activation, result.type));
+        if (elementwise) {
+            std::string sum = fmt::format("const {} x = a", result.type == Type::f64 ? "f64" : "f32");
+            for (std::size_t k = 1; k < inputs.size(); ++k) sum += fmt::format(" + {}", static_cast<char>('a' + k));
+            rest.expression = sum + fmt::format("; return {};", activation_expression(activation, result.type));
+        }
+        Node& final = graph().nodes[static_cast<std::size_t>(n)];
+        final.what = std::move(rest);
+        final.inputs = std::move(inputs);
+        const ValueId output = final.outputs.front();
+        if (outputs_.count(output) != 0 || matmul) {
+            place_row_major(output);
+        } else {
+            place(output) = Place{output, strides_in_order(result.dims, channels_last_order(rank)), 0};
+        }
+        const Node done = graph().nodes[static_cast<std::size_t>(n)];
+        emit(compute_kernel(graph(), out_.places, output, target_), done);
+        return true;
     }
 
     std::unique_ptr<LibraryCall> matmul_call(int n) {
