@@ -107,6 +107,16 @@ struct Contender {
     [[nodiscard]] double median_rate() const { return quantile(rates_per_s, 0.5); }
 };
 
+/// Waits until this process is at rest: the threads of the engine measured before spin on a processor for up to some 30 ms, which an engine with
+/// several threads pays for. Gives up after 50 ms, as the process may have work of its own.
+void let_spinning_end() {
+    for (int i = 0; i < 25; ++i) {
+        const double before = process_cpu_ms();
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        if (process_cpu_ms() - before < 0.4) return;
+    }
+}
+
 /// Runs for about `span`. For latency: one slot, memory as a caller who calls again and again keeps it. For throughput: every stream at once, each
 /// merging its batch and taking new memory for its outputs, as execute_batch() does.
 void burst(Contender& contender, std::size_t output_count, std::chrono::milliseconds span, bool throughput) {
@@ -134,15 +144,18 @@ void burst(Contender& contender, std::size_t output_count, std::chrono::millisec
     };
     std::atomic<bool> failed{false};
     std::string reason;
-    // The engine measured before may still spin on a processor, and caches hold its data: let both pass.
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    try {
-        run(all[0]);
-    } catch (...) {  // the measured runs below will tell
-    }
+    let_spinning_end();
+    // The first half isn't counted: it takes some 20 ms until the scheduler has spread an engine's threads over the processors.
+    const Clock::duration half = Clock::duration(span) / 2;
+    std::atomic<std::size_t> unmeasured{0};
     const double cpu_start = process_cpu_ms();
     const auto loop = [&](Stream& stream) {
         try {
+            const Clock::time_point warm_start = Clock::now();
+            do {
+                run(stream);
+                ++unmeasured;
+            } while (Clock::now() - warm_start < half);
             const Clock::time_point start = Clock::now();
             Clock::time_point before = start;
             do {
@@ -150,7 +163,7 @@ void burst(Contender& contender, std::size_t output_count, std::chrono::millisec
                 const Clock::time_point after = Clock::now();
                 stream.times_ms.push_back(std::chrono::duration<double, std::milli>(after - before).count());
                 before = after;
-            } while (before - start < span || (stream.times_ms.size() < 3 && before - start < 3 * span));
+            } while (before - start < half || (stream.times_ms.size() < 3 && before - start < 3 * span));
             stream.busy_ms = std::chrono::duration<double, std::milli>(before - start).count();
         } catch (...) {
             if (!failed.exchange(true)) reason = current_reason();
@@ -162,7 +175,8 @@ void burst(Contender& contender, std::size_t output_count, std::chrono::millisec
         loop(all[0]);
     }
     contender.cpu_ms += process_cpu_ms() - cpu_start;
-    double rate = 0;  // of the streams' own times: they don't end together
+    contender.items += unmeasured * batch;  // for the processor time per item
+    double rate = 0;                        // of the streams' own times: they don't end together
     for (Stream& stream : all) {
         contender.stage->put_back(stream.slot);
         contender.items += stream.times_ms.size() * batch;
