@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Packs what a GPU machine without network or compiler needs to run scripts/gpu_check.sh: stripped programs, the backends, OpenVINO's libraries, every
-# other library that they need, the scripts and the lists of expectations. Nothing in it knows where it lies.
+# other library that they need, the ONNX node tests as files, the scripts and the lists of expectations. Nothing in it knows where it lies.
 #   scripts/gpu_pack.sh FILE.tar.xz [BUILD_DIR]      then there:  tar -xf FILE.tar.xz && ai_vmm_gpu/scripts/gpu_check.sh
+# The node tests come from BUILD_DIR/node_cases, which is written by the Python of AI_VMM_ENV (.venv) if it is not there.
 # Fails if the file is larger than AI_VMM_PACK_LIMIT_MIB (45).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,14 +13,18 @@ target=$(realpath -m "$1")
 build=$(realpath "${2:-$root/build}")
 limit_mib=${AI_VMM_PACK_LIMIT_MIB:-45}
 for tool in patchelf strip xz ldd; do command -v "$tool" >/dev/null || fail "$tool is missing (packages patchelf, binutils, xz-utils)"; done
-for file in bin/vmm bin/test_conformance lib/backends/libai_vmm_backend_cuda.so; do [ -f "$build/$file" ] || fail "$build/$file is not built"; done
+for file in bin/vmm bin/test_conformance bin/node_cases lib/backends/libai_vmm_backend_cuda.so; do [ -f "$build/$file" ] || fail "$build/$file is not built"; done
+
+if [ ! -f "$build/node_cases/cases.json" ]; then
+  "${AI_VMM_ENV:-$root/.venv}/bin/python" "$root/tests/node/export_cases.py" "$build/node_cases" >&2 || fail "the ONNX node tests can't be exported"
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 out=$work/ai_vmm_gpu
-mkdir -p "$out"/{bin,lib/backends,scripts,bench,tests/conformance/expected,tests/node}
+mkdir -p "$out"/{bin,lib/backends,scripts,bench,tests/conformance/expected}
 
-cp -L "$build"/bin/vmm "$build"/bin/test_conformance "$out/bin/"
+cp -L "$build"/bin/{vmm,test_conformance,node_cases} "$out/bin/"
 [ -f "$build/bin/gpu_program" ] && cp -L "$build/bin/gpu_program" "$out/bin/"
 cp -L "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out/lib/backends/"
 # OpenVINO opens these by name, so that ldd doesn't tell.
@@ -37,7 +42,7 @@ copy_needed() {
     [ -e "$out/lib/$name" ] || cp -L "$path" "$out/lib/$name"
   done
 }
-for file in "$build"/bin/vmm "$build"/bin/test_conformance "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out"/lib/libopenvino*.so*; do copy_needed "$file"; done
+for file in "$build"/bin/{vmm,test_conformance,node_cases} "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out"/lib/libopenvino*.so*; do copy_needed "$file"; done
 
 chmod -R u+w "$out"
 find "$out/bin" "$out/lib" -type f | while read -r file; do
@@ -53,12 +58,11 @@ done
 cp "$root"/scripts/gpu_check.sh "$out/scripts/"
 cp "$root"/bench/*.py "$out/bench/"
 cp "$root"/tests/conformance/expected/*.txt "$out/tests/conformance/expected/"
-cp "$root"/tests/node/* "$out/tests/node/" 2>/dev/null || true
-# The Python package runs only with the version of Python it was built for; the checks that need it say so elsewhere.
-[ -d "$build/python" ] && cp -rL "$build/python" "$out/python" && find "$out/python" -name '*.so*' -exec strip --strip-unneeded {} + 2>/dev/null || true
+cp -r "$build/node_cases" "$out/"
 git -C "$root" rev-parse HEAD >"$out/commit" 2>/dev/null || true
 
 env -i "$out/bin/vmm" --version >/dev/null || fail "the packed vmm doesn't start"
+env -i "$out/bin/node_cases" "$out/node_cases" --filter test_abs --passed 1 >/dev/null || fail "the packed node_cases doesn't pass a test on the processor"
 mkdir -p "$(dirname "$target")"
 tar -C "$work" --owner=0 --group=0 --sort=name -cf - ai_vmm_gpu | xz -T0 -6 >"$target"
 size=$(stat -c %s "$target")
