@@ -84,6 +84,8 @@ void lower_convert(Context& c) {
     } else if (!is_float(from) && is_float(to) && bits(from) == 64 && to != Type::f64) {
         expression = "(f32)a";
     }
+    // A value that stays inside a kernel is f32 there: the model's own narrowing must still be seen.
+    if (is_float(to) && bits(to) < 32) expression = fmt::format("from_{0}(to_{0}({1}))", to_string(to), expression);
     c.set(0, c.b.pointwise("Convert", to, {c.in(0)}, expression, 0));
 }
 
