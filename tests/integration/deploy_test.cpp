@@ -20,7 +20,10 @@ TEST_F(Deploy, FindsTheHostAndItsEngines) {
     EXPECT_EQ(hardware.devices[0].id, "cpu:0");
     EXPECT_EQ(hardware.devices[0].routes.size(), 2U) << "both engines reach the CPU";
     EXPECT_GT(hardware.devices[0].scores.f32_gflops, 0);
-    for (const BackendReport& backend : hardware.backends) EXPECT_TRUE(backend.loaded) << backend.name << ": " << backend.reason;
+    for (const BackendReport& backend : hardware.backends) {
+        // A machine without NVIDIA's driver is told so, and goes on.
+        EXPECT_TRUE(backend.loaded || (backend.name == "cuda" && !backend.reason.empty())) << backend.name << ": " << backend.reason;
+    }
 }
 
 TEST_F(Deploy, RunsAModelUnderItsOwnNames) {
