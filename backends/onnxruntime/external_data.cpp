@@ -2,21 +2,23 @@
 #include "external_data.hpp"
 
 #include <algorithm>
-#include <protozero/pbf_reader.hpp>
 
 #include "ai_vmm/error.hpp"
+#include "base/protobuf.hpp"
 
 namespace ai_vmm::ort {
 namespace {
+
+using base::ProtobufReader;
 
 constexpr int kMaxDepth = 64;  // of subgraphs within subgraphs; the engine refuses deeper ones too
 
 struct Scan {
     std::vector<std::string>& locations;
 
-    void tensor(protozero::pbf_reader message) {
+    void tensor(ProtobufReader message) {
         while (message.next(13)) {  // external_data: StringStringEntryProto
-            protozero::pbf_reader entry = message.get_message();
+            ProtobufReader entry = message.get_message();
             std::string key, value;
             while (entry.next()) {
                 if (entry.tag() == 1) {
@@ -31,7 +33,7 @@ struct Scan {
         }
     }
 
-    void sparse(protozero::pbf_reader message) {
+    void sparse(ProtobufReader message) {
         while (message.next()) {
             if (message.tag() == 1 || message.tag() == 2) {
                 tensor(message.get_message());
@@ -41,7 +43,7 @@ struct Scan {
         }
     }
 
-    void attribute(protozero::pbf_reader message, int depth) {
+    void attribute(ProtobufReader message, int depth) {
         while (message.next()) {
             switch (message.tag()) {
                 case 5:
@@ -55,11 +57,11 @@ struct Scan {
         }
     }
 
-    void node(protozero::pbf_reader message, int depth) {
+    void node(ProtobufReader message, int depth) {
         while (message.next(5)) attribute(message.get_message(), depth);
     }
 
-    void graph(protozero::pbf_reader message, int depth) {
+    void graph(ProtobufReader message, int depth) {
         if (depth > kMaxDepth) throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the ONNX model nests its graphs too deeply");
         while (message.next()) {
             switch (message.tag()) {
@@ -71,12 +73,12 @@ struct Scan {
         }
     }
 
-    void model(protozero::pbf_reader message) {
+    void model(ProtobufReader message) {
         while (message.next()) {
             if (message.tag() == 7) {
                 graph(message.get_message(), 0);
             } else if (message.tag() == 25) {  // functions
-                protozero::pbf_reader function = message.get_message();
+                ProtobufReader function = message.get_message();
                 while (function.next(7)) node(function.get_message(), 0);
             } else {
                 message.skip();
@@ -90,7 +92,7 @@ struct Scan {
 std::vector<std::string> external_data_locations(std::string_view onnx) {
     std::vector<std::string> locations;
     try {
-        Scan{locations}.model(protozero::pbf_reader(onnx.data(), onnx.size()));
+        Scan{locations}.model(ProtobufReader(onnx));
     } catch (const protozero::exception& error) {
         throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the ONNX model is damaged",
                     {.expected = "a protobuf message", .found = error.what(), .advice = "get the file again"});

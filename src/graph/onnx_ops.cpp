@@ -3,34 +3,17 @@
 #include <cstring>
 #include <exception>
 #include <initializer_list>
-#include <protozero/pbf_reader.hpp>
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/protobuf.hpp"
 #include "graph/file_ops.hpp"
 
 // Field numbers are those of onnx.proto3 (onnx 1.23).
 namespace ai_vmm::graph {
 namespace {
 
-using protozero::pbf_reader;
-
-// protozero only asserts that a field has the wire type that is asked for; the file decides that here.
-void require_wire_type(const pbf_reader& message, protozero::pbf_wire_type type) {
-    if (message.wire_type() != type) throw protozero::unknown_pbf_wire_type_exception();
-}
-pbf_reader message_of(pbf_reader& message) {
-    require_wire_type(message, protozero::pbf_wire_type::length_delimited);
-    return message.get_message();
-}
-std::string string_of(pbf_reader& message) {
-    require_wire_type(message, protozero::pbf_wire_type::length_delimited);
-    return message.get_string();
-}
-std::int64_t integer_of(pbf_reader& message) {
-    require_wire_type(message, protozero::pbf_wire_type::varint);
-    return message.get_int64();
-}
+using base::ProtobufReader;
 
 constexpr int kDepthLimit = 32;
 constexpr std::size_t kRankLimit = 64;
@@ -89,7 +72,7 @@ std::optional<std::int64_t> single_integer(const Constant& tensor, const std::ve
     return std::nullopt;
 }
 
-Constant read_tensor(pbf_reader message, std::string* name) {
+Constant read_tensor(ProtobufReader message, std::string* name) {
     Constant tensor;
     std::vector<std::int64_t> listed;
     std::string raw;
@@ -103,13 +86,12 @@ Constant read_tensor(pbf_reader message, std::string* name) {
                         if (listed.size() > 1) break;
                     }
                 } else {
-                    const std::int64_t value = integer_of(message);
+                    const std::int64_t value = message.get_int64();
                     if (listed.size() <= 1) listed.push_back(value);
                 }
                 break;
             case 9: {
-                require_wire_type(message, protozero::pbf_wire_type::length_delimited);
-                const protozero::data_view view = message.get_view();
+                const std::string_view view = message.get_view();
                 if (view.size() <= sizeof(std::int64_t)) raw.assign(view.data(), view.size());
                 break;
             }
@@ -119,13 +101,13 @@ Constant read_tensor(pbf_reader message, std::string* name) {
                         if (tensor.shape.size() < kRankLimit) tensor.shape.push_back(value);
                     }
                 } else {
-                    const std::int64_t value = integer_of(message);
+                    const std::int64_t value = message.get_int64();
                     if (tensor.shape.size() < kRankLimit) tensor.shape.push_back(value);
                 }
                 break;
-            case 2: tensor.type = element_type(static_cast<std::int32_t>(integer_of(message))); break;
+            case 2: tensor.type = element_type(static_cast<std::int32_t>(message.get_int64())); break;
             case 8: {
-                const std::string text = string_of(message);
+                const std::string text = message.get_string();
                 if (name) *name = text;
                 break;
             }
@@ -137,23 +119,23 @@ Constant read_tensor(pbf_reader message, std::string* name) {
 }
 
 /// Type and shape out of a TypeProto; of the element type of an optional one.
-void read_type(pbf_reader message, TensorInfo& info, int depth) {
+void read_type(ProtobufReader message, TensorInfo& info, int depth) {
     info.rank_known = false;
     while (message.next()) {
         if (message.tag() == 1) {  // tensor_type
-            pbf_reader tensor = message_of(message);
+            ProtobufReader tensor = message.get_message();
             while (tensor.next()) {
                 if (tensor.tag() == 1) {
-                    info.type = element_type(static_cast<std::int32_t>(integer_of(tensor)));
+                    info.type = element_type(static_cast<std::int32_t>(tensor.get_int64()));
                 } else if (tensor.tag() == 2) {
                     info.rank_known = true;
-                    pbf_reader shape = message_of(tensor);
+                    ProtobufReader shape = tensor.get_message();
                     while (shape.next(1)) {
-                        pbf_reader dimension = message_of(shape);
+                        ProtobufReader dimension = shape.get_message();
                         std::int64_t value = -1;
                         while (dimension.next()) {
                             if (dimension.tag() == 1) {
-                                value = integer_of(dimension);
+                                value = dimension.get_int64();
                             } else {
                                 dimension.skip();
                             }
@@ -165,10 +147,10 @@ void read_type(pbf_reader message, TensorInfo& info, int depth) {
                 }
             }
         } else if (message.tag() == 9 && depth < 2) {  // optional_type { elem_type }
-            pbf_reader optional = message_of(message);
+            ProtobufReader optional = message.get_message();
             while (optional.next()) {
                 if (optional.tag() == 1) {
-                    read_type(message_of(optional), info, depth + 1);
+                    read_type(optional.get_message(), info, depth + 1);
                     info.optional = true;
                 } else {
                     optional.skip();
@@ -180,13 +162,13 @@ void read_type(pbf_reader message, TensorInfo& info, int depth) {
     }
 }
 
-TensorInfo read_value_info(pbf_reader message) {
+TensorInfo read_value_info(ProtobufReader message) {
     TensorInfo info;
     info.rank_known = false;
     while (message.next()) {
         switch (message.tag()) {
-            case 1: info.name = string_of(message); break;
-            case 2: read_type(message_of(message), info, 0); break;
+            case 1: info.name = message.get_string(); break;
+            case 2: read_type(message.get_message(), info, 0); break;
             default: message.skip();
         }
     }
@@ -218,22 +200,22 @@ class OnnxWalker {
 public:
     FileOps result;
 
-    void graph(pbf_reader message, int depth) {
+    void graph(ProtobufReader message, int depth) {
         if (depth > kDepthLimit) return;
-        std::vector<pbf_reader> nodes;
+        std::vector<ProtobufReader> nodes;
         std::vector<TensorInfo> inputs;
         while (message.next()) {
             switch (message.tag()) {
-                case 1: nodes.push_back(message_of(message)); break;
+                case 1: nodes.push_back(message.get_message()); break;
                 case 5: {
                     std::string name;
-                    const Constant tensor = read_tensor(message_of(message), &name);
+                    const Constant tensor = read_tensor(message.get_message(), &name);
                     add_constant(name, tensor);
                     break;
                 }
-                case 11: inputs.push_back(read_value_info(message_of(message))); break;
+                case 11: inputs.push_back(read_value_info(message.get_message())); break;
                 case 12: {
-                    const TensorInfo output = read_value_info(message_of(message));
+                    const TensorInfo output = read_value_info(message.get_message());
                     if (depth == 0) result.outputs.push_back(output);
                     break;
                 }
@@ -248,7 +230,7 @@ public:
                 result.inputs.push_back(std::move(input));
             }
         }
-        for (const pbf_reader& node : nodes) this->node(node, depth);
+        for (const ProtobufReader& node : nodes) this->node(node, depth);
     }
 
     void finish() {
@@ -281,28 +263,28 @@ private:
         of_type = add_counts(of_type, count);
     }
 
-    void node(pbf_reader message, int depth) {
+    void node(ProtobufReader message, int depth) {
         Node node;
-        std::vector<pbf_reader> bodies;
-        std::vector<pbf_reader> tensors;
+        std::vector<ProtobufReader> bodies;
+        std::vector<ProtobufReader> tensors;
         std::optional<std::int64_t> value_int;
         while (message.next()) {
             switch (message.tag()) {
-                case 1: node.inputs.push_back(string_of(message)); break;
-                case 2: node.outputs.push_back(string_of(message)); break;
-                case 4: node.type = string_of(message); break;
-                case 7: node.domain = string_of(message); break;
+                case 1: node.inputs.push_back(message.get_string()); break;
+                case 2: node.outputs.push_back(message.get_string()); break;
+                case 4: node.type = message.get_string(); break;
+                case 7: node.domain = message.get_string(); break;
                 case 5: {
-                    pbf_reader attribute = message_of(message);
+                    ProtobufReader attribute = message.get_message();
                     std::string name;
                     std::int64_t integer = 0;
                     while (attribute.next()) {
                         switch (attribute.tag()) {
-                            case 1: name = string_of(attribute); break;
-                            case 3: integer = integer_of(attribute); break;
-                            case 5: tensors.push_back(message_of(attribute)); break;
+                            case 1: name = attribute.get_string(); break;
+                            case 3: integer = attribute.get_int64(); break;
+                            case 5: tensors.push_back(attribute.get_message()); break;
                             case 6:
-                            case 11: bodies.push_back(message_of(attribute)); break;
+                            case 11: bodies.push_back(attribute.get_message()); break;
                             default: attribute.skip();
                         }
                     }
@@ -314,7 +296,7 @@ private:
             }
         }
         if (node.type == "Constant" && value_int && !node.outputs.empty()) integers_[node.outputs[0]] = *value_int;
-        for (const pbf_reader& tensor : tensors) {
+        for (const ProtobufReader& tensor : tensors) {
             const Constant constant = read_tensor(tensor, nullptr);
             add_constant(node.type == "Constant" && !node.outputs.empty() ? node.outputs[0] : std::string(), constant);
         }
@@ -322,7 +304,7 @@ private:
         for (const std::string& output : node.outputs) producers_[output] = {node.type, node.inputs.empty() ? std::string() : node.inputs[0]};
         add_features(node);
         add_comparison(node);
-        for (const pbf_reader& body : bodies) graph(body, depth + 1);
+        for (const ProtobufReader& body : bodies) graph(body, depth + 1);
     }
 
     const Shape* constant_shape(const Node& node, std::size_t input) const {
@@ -436,10 +418,10 @@ std::optional<FileOps> read_onnx_ops(std::string_view content) {
     try {
         OnnxWalker walker;
         bool has_graph = false;
-        pbf_reader model(content.data(), content.size());
+        ProtobufReader model(content);
         while (model.next()) {
             if (model.tag() == 7) {
-                walker.graph(message_of(model), 0);
+                walker.graph(model.get_message(), 0);
                 has_graph = true;
             } else {
                 model.skip();

@@ -5,17 +5,17 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
-#include <protozero/pbf_reader.hpp>
 #include <set>
 #include <system_error>
 
 #include "base/file.hpp"
+#include "base/protobuf.hpp"
 #include "graph/bytes.hpp"
 
 namespace ai_vmm::graph {
 namespace {
 
-using protozero::pbf_reader;
+using base::ProtobufReader;
 
 constexpr int kMaxDepth = 64;  // of graphs within graphs; engines refuse deeper ones too
 constexpr std::size_t kMaxRank = 1024;
@@ -56,7 +56,7 @@ class Parser {
 public:
     explicit Parser(OnnxFile& file) : file_(file) {}
 
-    void model(pbf_reader message) {
+    void model(ProtobufReader message) {
         bool has_graph = false;
         while (message.next()) {
             switch (message.tag()) {
@@ -72,7 +72,7 @@ public:
     }
 
 private:
-    void function(pbf_reader message) {
+    void function(ProtobufReader message) {
         while (message.next()) {
             if (message.tag() == 7) {
                 node(message.get_message(), 0);
@@ -82,7 +82,7 @@ private:
         }
     }
 
-    void graph(pbf_reader message, int depth) {
+    void graph(ProtobufReader message, int depth) {
         if (depth > kMaxDepth) throw malformed("the ONNX model nests its graphs too deeply", "at most " + std::to_string(kMaxDepth) + " levels");
         const bool main = depth == 0;
         std::set<std::string, std::less<>> initializers;
@@ -115,7 +115,7 @@ private:
         }
     }
 
-    void node(pbf_reader message, int depth) {
+    void node(ProtobufReader message, int depth) {
         while (message.next()) {
             if (message.tag() == 5) {
                 attribute(message.get_message(), depth);
@@ -125,7 +125,7 @@ private:
         }
     }
 
-    void attribute(pbf_reader message, int depth) {
+    void attribute(ProtobufReader message, int depth) {
         while (message.next()) {
             switch (message.tag()) {
                 case 5:
@@ -139,7 +139,7 @@ private:
         }
     }
 
-    std::string sparse_tensor(pbf_reader message) {
+    std::string sparse_tensor(ProtobufReader message) {
         std::string name;
         while (message.next()) {
             switch (message.tag()) {
@@ -151,7 +151,7 @@ private:
         return name;
     }
 
-    std::string tensor(pbf_reader message) {
+    std::string tensor(ProtobufReader message) {
         std::string name;
         OnnxExternalTensor external;
         bool is_external = false;
@@ -171,7 +171,7 @@ private:
         return name;
     }
 
-    static void external_entry(pbf_reader message, OnnxExternalTensor& external) {
+    static void external_entry(ProtobufReader message, OnnxExternalTensor& external) {
         std::string key, value;
         while (message.next()) {
             switch (message.tag()) {
@@ -191,7 +191,7 @@ private:
         if (key == "length") number(external.length);
     }
 
-    TensorInfo value_info(pbf_reader message) {
+    TensorInfo value_info(ProtobufReader message) {
         TensorInfo info{.name = {}, .type = ElementType::undefined, .shape = {}, .rank_known = false, .optional = false};
         std::string odd;
         while (message.next()) {
@@ -205,7 +205,7 @@ private:
         return info;
     }
 
-    static void type(pbf_reader message, TensorInfo& info, std::string& odd) {
+    static void type(ProtobufReader message, TensorInfo& info, std::string& odd) {
         while (message.next()) {
             switch (message.tag()) {
                 case 1: tensor_type(message.get_message(), info); break;
@@ -219,7 +219,7 @@ private:
         }
     }
 
-    static void tensor_type(pbf_reader message, TensorInfo& info) {
+    static void tensor_type(ProtobufReader message, TensorInfo& info) {
         while (message.next()) {
             switch (message.tag()) {
                 case 1: info.type = element_type(message.get_enum()); break;
@@ -229,7 +229,7 @@ private:
         }
     }
 
-    static void shape(pbf_reader message, TensorInfo& info) {
+    static void shape(ProtobufReader message, TensorInfo& info) {
         info.rank_known = true;
         info.shape.clear();
         while (message.next()) {
@@ -238,7 +238,7 @@ private:
                 continue;
             }
             std::int64_t size = -1;
-            pbf_reader dimension = message.get_message();
+            ProtobufReader dimension = message.get_message();
             while (dimension.next()) {
                 switch (dimension.tag()) {
                     case 1: size = std::max<std::int64_t>(dimension.get_int64(), -1); break;
@@ -264,7 +264,7 @@ bool is_inside(const std::filesystem::path& path, const std::filesystem::path& f
 OnnxFile parse_onnx(std::string_view bytes) {
     OnnxFile file;
     try {
-        Parser(file).model(pbf_reader(bytes.data(), bytes.size()));
+        Parser(file).model(ProtobufReader(bytes));
     } catch (const protozero::end_of_buffer_exception&) {
         throw malformed("the ONNX file is truncated or damaged", "a whole protobuf message",
                         "an end after " + std::to_string(bytes.size()) + " bytes", "get the file again");

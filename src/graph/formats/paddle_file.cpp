@@ -4,14 +4,14 @@
 
 #include <algorithm>
 #include <map>
-#include <protozero/pbf_reader.hpp>
 
+#include "base/protobuf.hpp"
 #include "graph/bytes.hpp"
 
 namespace ai_vmm::graph {
 namespace {
 
-using protozero::pbf_reader;
+using base::ProtobufReader;
 
 constexpr std::size_t kMaxRank = 1024;
 constexpr int kDenseTensor = 7;  // VarType::LOD_TENSOR
@@ -40,7 +40,7 @@ struct Variable {
     bool persistable = false;
 };
 
-void read_tensor(pbf_reader message, TensorInfo& info) {
+void read_tensor(ProtobufReader message, TensorInfo& info) {
     info.rank_known = true;
     const auto add = [&](std::int64_t size) {
         info.shape.push_back(std::max<std::int64_t>(size, -1));
@@ -61,18 +61,18 @@ void read_tensor(pbf_reader message, TensorInfo& info) {
     }
 }
 
-Variable read_variable(pbf_reader message) {
+Variable read_variable(ProtobufReader message) {
     Variable variable;
     while (message.next()) {
         switch (message.tag()) {
             case 1: variable.info.name = message.get_string(); break;
             case 2: {
-                pbf_reader type = message.get_message();
+                ProtobufReader type = message.get_message();
                 while (type.next()) {
                     switch (type.tag()) {
                         case 1: variable.kind = type.get_enum(); break;
                         case 3: {
-                            pbf_reader dense = type.get_message();
+                            ProtobufReader dense = type.get_message();
                             while (dense.next()) {
                                 if (dense.tag() == 1) {
                                     read_tensor(dense.get_message(), variable.info);
@@ -101,7 +101,7 @@ struct Operation {
     std::int64_t column = 0;
 };
 
-void read_arguments(pbf_reader message, std::map<std::string, std::vector<std::string>>& arguments) {
+void read_arguments(ProtobufReader message, std::map<std::string, std::vector<std::string>>& arguments) {
     std::string parameter;
     std::vector<std::string> names;
     while (message.next()) {
@@ -114,7 +114,7 @@ void read_arguments(pbf_reader message, std::map<std::string, std::vector<std::s
     arguments[parameter] = std::move(names);
 }
 
-Operation read_operation(pbf_reader message) {
+Operation read_operation(ProtobufReader message) {
     Operation operation;
     while (message.next()) {
         switch (message.tag()) {
@@ -122,7 +122,7 @@ Operation read_operation(pbf_reader message) {
             case 2: read_arguments(message.get_message(), operation.outputs); break;
             case 3: operation.type = message.get_string(); break;
             case 4: {
-                pbf_reader attribute = message.get_message();
+                ProtobufReader attribute = message.get_message();
                 std::string name;
                 std::int64_t value = 0;
                 while (attribute.next()) {
@@ -148,14 +148,14 @@ PaddleFile parse_paddle(std::string_view bytes) {
     std::map<std::string, Variable> variables;
     std::multimap<std::int64_t, std::string> feeds, fetches;  // by column
     try {
-        pbf_reader program(bytes.data(), bytes.size());
+        ProtobufReader program(bytes);
         bool main = true;
         while (program.next()) {
             if (program.tag() != 1) {
                 program.skip();
                 continue;
             }
-            pbf_reader block = program.get_message();
+            ProtobufReader block = program.get_message();
             while (block.next()) {
                 switch (block.tag()) {
                     case 3: {

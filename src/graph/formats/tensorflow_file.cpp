@@ -4,15 +4,15 @@
 
 #include <algorithm>
 #include <map>
-#include <protozero/pbf_reader.hpp>
 #include <set>
 
+#include "base/protobuf.hpp"
 #include "graph/bytes.hpp"
 
 namespace ai_vmm::graph {
 namespace {
 
-using protozero::pbf_reader;
+using base::ProtobufReader;
 
 constexpr std::size_t kMaxRank = 1024;
 
@@ -38,14 +38,14 @@ ElementType element_type(std::int32_t type) {
     }
 }
 
-void read_shape(pbf_reader message, TensorInfo& info) {
+void read_shape(ProtobufReader message, TensorInfo& info) {
     info.rank_known = true;
     info.shape.clear();
     while (message.next()) {
         switch (message.tag()) {
             case 2: {
                 std::int64_t size = 0;
-                pbf_reader dimension = message.get_message();
+                ProtobufReader dimension = message.get_message();
                 while (dimension.next()) {
                     if (dimension.tag() == 1) {
                         size = std::max<std::int64_t>(dimension.get_int64(), -1);
@@ -74,14 +74,14 @@ struct Signature {
 };
 
 /// An entry of map<string, TensorInfo>.
-void read_signature_entry(pbf_reader message, std::map<std::string, TensorInfo>& ports) {
+void read_signature_entry(ProtobufReader message, std::map<std::string, TensorInfo>& ports) {
     std::string key;
     TensorInfo info = unknown_tensor({});
     while (message.next()) {
         switch (message.tag()) {
             case 1: key = message.get_string(); break;
             case 2: {
-                pbf_reader tensor = message.get_message();
+                ProtobufReader tensor = message.get_message();
                 while (tensor.next()) {
                     switch (tensor.tag()) {
                         case 2: info.type = element_type(tensor.get_enum()); break;
@@ -98,7 +98,7 @@ void read_signature_entry(pbf_reader message, std::map<std::string, TensorInfo>&
     ports[key] = std::move(info);
 }
 
-Signature read_signature(pbf_reader message) {
+Signature read_signature(ProtobufReader message) {
     Signature signature;
     while (message.next()) {
         switch (message.tag()) {
@@ -127,7 +127,7 @@ struct Schema {
 };
 
 /// The vendor's parser refuses a message that is cut off or has a text that isn't UTF-8, and prints: look first.
-void check(pbf_reader message, const Schema& schema, int depth = 0) {
+void check(ProtobufReader message, const Schema& schema, int depth = 0) {
     if (depth > 90) throw malformed("the TensorFlow graph is nested too deeply", "at most 90 levels");
     while (message.next()) {
         const auto field = std::ranges::find(schema.fields, message.tag(), &Schema::Field::tag);
@@ -135,9 +135,8 @@ void check(pbf_reader message, const Schema& schema, int depth = 0) {
             message.skip();
         } else if (field->message) {
             check(message.get_message(), *field->message, depth + 1);
-        } else if (const auto text = message.get_view(); !is_utf8({text.data(), text.size()})) {
-            throw malformed("the TensorFlow graph is damaged", "names in UTF-8", "'" + printable({text.data(), text.size()}, 40) + "'",
-                            "get the file again");
+        } else if (const auto text = message.get_view(); !is_utf8(text)) {
+            throw malformed("the TensorFlow graph is damaged", "names in UTF-8", "'" + printable(text, 40) + "'", "get the file again");
         }
     }
 }
@@ -171,7 +170,7 @@ const Schema& graph_schema() {
     return kGraph;
 }
 
-Node read_node(pbf_reader message) {
+Node read_node(ProtobufReader message) {
     Node node;
     node.info = unknown_tensor({});
     while (message.next()) {
@@ -180,13 +179,13 @@ Node read_node(pbf_reader message) {
             case 2: node.op = message.get_string(); break;
             case 3: node.inputs.push_back(message.get_string()); break;
             case 5: {
-                pbf_reader entry = message.get_message();
+                ProtobufReader entry = message.get_message();
                 std::string key;
                 while (entry.next()) {
                     if (entry.tag() == 1) {
                         key = entry.get_string();
                     } else if (entry.tag() == 2 && (key == "dtype" || key == "shape")) {
-                        pbf_reader value = entry.get_message();
+                        ProtobufReader value = entry.get_message();
                         while (value.next()) {
                             switch (value.tag()) {
                                 case 6: node.info.type = element_type(value.get_enum()); break;
@@ -229,13 +228,13 @@ TensorflowFile parse_saved_model(std::string_view bytes) {
     return guarded("TensorFlow SavedModel", [&] {
         std::map<std::string, Signature> signatures;
         bool has_graph = false;
-        pbf_reader model(bytes.data(), bytes.size());
+        ProtobufReader model(bytes);
         while (model.next()) {
             if (model.tag() != 2) {
                 model.skip();
                 continue;
             }
-            pbf_reader meta = model.get_message();
+            ProtobufReader meta = model.get_message();
             while (meta.next()) {
                 switch (meta.tag()) {
                     case 2:
@@ -243,7 +242,7 @@ TensorflowFile parse_saved_model(std::string_view bytes) {
                         check(meta.get_message(), graph_schema());
                         break;
                     case 5: {
-                        pbf_reader entry = meta.get_message();
+                        ProtobufReader entry = meta.get_message();
                         std::string key;
                         while (entry.next()) {
                             switch (entry.tag()) {
@@ -273,10 +272,10 @@ TensorflowFile parse_saved_model(std::string_view bytes) {
 
 TensorflowFile parse_graph_def(std::string_view bytes) {
     return guarded("frozen TensorFlow graph", [&] {
-        check(pbf_reader(bytes.data(), bytes.size()), graph_schema());
+        check(ProtobufReader(bytes), graph_schema());
         std::vector<Node> nodes;
         std::set<std::string, std::less<>> consumed;
-        pbf_reader graph(bytes.data(), bytes.size());
+        ProtobufReader graph(bytes);
         while (graph.next()) {
             if (graph.tag() != 1) {
                 graph.skip();

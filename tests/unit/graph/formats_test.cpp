@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "graph/bytes.hpp"
+#include "graph/formats/onnx_file.hpp"
 #include "graph/openvino_import.hpp"
 #include "support.hpp"
 
@@ -160,6 +161,8 @@ TEST(Onnx, MalformedStructures) {
         model.add_message(8, message([](auto& o) { o.add_int64(2, 17); }));
     });
     EXPECT_ERROR(error_reading(ModelSource::from_bytes(no_graph)), ErrorCode::invalid_argument, "no graph");
+    EXPECT_ERROR(error_of([] { static_cast<void>(parse_onnx(message([](auto& model) { model.add_int64(7, 0); }))); }), ErrorCode::invalid_argument,
+                 "another wire type");
     // Graphs within attributes within nodes, deeper than any real model.
     std::string graph;
     for (int depth = 0; depth < 500; ++depth) {
@@ -294,7 +297,7 @@ TEST(EveryFormat, TruncationsGiveErrorsOnly) {
 TEST(EveryFormat, FlippedBytesGiveErrorsOnly) {
     for (const std::string& whole : {onnx_add(), frozen_graph(), paddle_program(), gguf_file()}) {
         for (std::size_t at = 0; at < whole.size(); ++at) {
-            for (const char bits : {'\x01', '\x80', '\xff'}) {
+            for (const char bits : {'\x01', '\x02', '\x80', '\xff'}) {  // '\x02' swaps two wire types of a protobuf field
                 std::string damaged = whole;
                 damaged[at] = static_cast<char>(damaged[at] ^ bits);
                 try {

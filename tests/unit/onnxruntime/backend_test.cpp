@@ -150,6 +150,22 @@ TEST(OrtBackend, ExternalDataStaysInTheModelsFolder) {
     EXPECT_EQ(code_of([&] { (void)engine.compile(in_memory(external_model("w.bin")), {.device = "CPU"}); }), ErrorCode::invalid_argument);
 }
 
+TEST(OrtBackend, ExternalDataOfDamagedModels) {
+    using namespace std::string_literals;
+    EXPECT_EQ(code_of([] { (void)external_data_locations("\x38\x00"s); }), ErrorCode::invalid_argument) << "a graph that is an integer";
+    const std::string good = external_model("weights.bin");
+    for (std::size_t at = 0; at < good.size(); ++at) {
+        for (int bit = 0; bit < 8; ++bit) {
+            std::string damaged = good;
+            damaged[at] = static_cast<char>(damaged[at] ^ 1 << bit);
+            try {  // some damage does no harm; none may do more than throw Error
+                (void)external_data_locations(damaged);
+            } catch (const Error&) {
+            }
+        }
+    }
+}
+
 TEST(OrtBackend, DamagedModelsGiveErrors) {
     OrtBackend engine;
     const std::string good = optional_input_model();
