@@ -114,6 +114,7 @@ TEST(PlannerProperty, EveryCandidateHasOneVerdictWithAReason) {
     });
 }
 
+// RapidCheck takes expressions apart with overloaded operators, which evaluate both sides of || and &&: such expressions stand in parentheses.
 TEST(PlannerProperty, ChosenIsAdmittedAndKeepsEveryConstraint) {
     PROPERTY([] {
         const PlanRequest request = any_request();
@@ -129,12 +130,12 @@ TEST(PlannerProperty, ChosenIsAdmittedAndKeepsEveryConstraint) {
         RC_ASSERT(chosen.candidate.key == plan.chosen);
         RC_ASSERT(chosen.admitted);
         RC_ASSERT(!chosen.candidate.rejected);
-        RC_ASSERT(!chosen.outcome || chosen.outcome->compiled);
-        RC_ASSERT(!chosen.outcome || chosen.outcome->agrees || limits.precision == plan.chosen.precision);
-        RC_ASSERT(!limits.max_latency_ms || plan.promised_latency_ms <= *limits.max_latency_ms);
-        RC_ASSERT(!limits.min_throughput_per_s || plan.promised_throughput_per_s >= *limits.min_throughput_per_s);
+        RC_ASSERT((!chosen.outcome || chosen.outcome->compiled));
+        RC_ASSERT((!chosen.outcome || chosen.outcome->agrees || limits.precision == plan.chosen.precision));
+        RC_ASSERT((!limits.max_latency_ms || plan.promised_latency_ms <= *limits.max_latency_ms));
+        RC_ASSERT((!limits.min_throughput_per_s || plan.promised_throughput_per_s >= *limits.min_throughput_per_s));
         RC_ASSERT(std::ranges::find(limits.forbid_precisions, plan.chosen.precision) == limits.forbid_precisions.end());
-        RC_ASSERT(limits.precision != Precision::automatic || chosen.outcome || plan.chosen.precision == Precision::f32);
+        RC_ASSERT((limits.precision != Precision::automatic || chosen.outcome || plan.chosen.precision == Precision::f32));
         for (std::size_t i = 0; i < plan.fallbacks.size(); ++i) {
             RC_ASSERT(plan.verdicts[i + 1].candidate.key == plan.fallbacks[i]);
             RC_ASSERT(plan.verdicts[i + 1].admitted);
@@ -178,7 +179,7 @@ TEST(PlannerProperty, ShortListHoldsTheF32CandidateOfEveryEngine) {
         RC_ASSERT(with_f32 == listed);
         RC_ASSERT(marked <= std::max(request.measure_limit, static_cast<int>(with_f32.size())));
         for (const auto& candidate : candidates) {
-            RC_ASSERT(std::isfinite(candidate.predicted_latency_ms) && candidate.predicted_latency_ms >= 0);
+            RC_ASSERT((std::isfinite(candidate.predicted_latency_ms) && candidate.predicted_latency_ms >= 0));
             if (candidate.rejected) continue;
             RC_ASSERT(candidate.key.streams * candidate.key.threads <= std::max(request.thread_budget, 4));
         }
@@ -238,10 +239,10 @@ TEST(PlannerProperty, JsonRoundTripIsExact) {
         for (std::size_t i = 0; i < plan.verdicts.size(); ++i) {
             const Verdict& a = plan.verdicts[i];
             const Verdict& b = back.verdicts[i];
-            RC_ASSERT(a.candidate.key == b.candidate.key && a.candidate.predicted_memory_bytes == b.candidate.predicted_memory_bytes);
-            RC_ASSERT(a.candidate.predicted_latency_ms == b.candidate.predicted_latency_ms && a.reason == b.reason);
+            RC_ASSERT((a.candidate.key == b.candidate.key && a.candidate.predicted_memory_bytes == b.candidate.predicted_memory_bytes));
+            RC_ASSERT((a.candidate.predicted_latency_ms == b.candidate.predicted_latency_ms && a.reason == b.reason));
             RC_ASSERT(a.outcome.has_value() == b.outcome.has_value());
-            if (a.outcome) RC_ASSERT(a.outcome->latency_ms == b.outcome->latency_ms && a.outcome->memory_bytes == b.outcome->memory_bytes);
+            if (a.outcome) RC_ASSERT((a.outcome->latency_ms == b.outcome->latency_ms && a.outcome->memory_bytes == b.outcome->memory_bytes));
         }
     });
 }
