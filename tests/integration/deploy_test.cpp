@@ -159,7 +159,9 @@ TEST_F(Deploy, SeveralModelsShareTheMachineByPriority) {
     ASSERT_EQ(models.size(), 2U);
     const Metrics metrics = vmm.metrics();
     EXPECT_EQ(metrics.deployments.size(), 2U);
-    if (metrics.threads_total >= 2) EXPECT_LE(metrics.threads_in_use, metrics.threads_total);
+    if (metrics.threads_total >= 2) {
+        EXPECT_LE(metrics.threads_in_use, metrics.threads_total);
+    }
     EXPECT_EQ(models[1]->describe().name, "second");
     for (const auto& model : models) EXPECT_GE(model->execute(ones(*model)).size(), 1U);
     vmm.undeploy(models[0]);

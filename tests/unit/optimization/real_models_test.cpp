@@ -116,15 +116,8 @@ class Guard : public testing::TestWithParam<const char*> {};
 
 fs::path path_of(const std::string& name) { return name.starts_with("bundled/") ? kBundled / name.substr(8) : real_models() / name; }
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kAddressSanitizer = true;  // OpenVINO's TBB loads a library with RTLD_DEEPBIND, on which the sanitizer ends the process
-#else
-constexpr bool kAddressSanitizer = false;
-#endif
-
 /// Why a model can't be run here; empty if it can.
 std::string reason_to_skip(const std::string& name) {
-    if (kAddressSanitizer) return "OpenVINO's thread library does not run under the address sanitizer";
     const bool there = name.starts_with("bundled/") ? fs::exists(path_of(name)) : !real_models().empty();
     return there ? "" : "no real models at " AI_VMM_TEST_MODELS;
 }
