@@ -143,7 +143,8 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
         measure_against(request, entry);
         if (entry.route != nullptr && entry.route->supported) entry.objections = static_objections(request, *entry.route, key, entry.memory_bytes);
         // A route's own limits, e.g. memory that isn't there, are told by the candidate and are no constraint of the caller.
-        if (candidate->rejected && std::ranges::none_of(entry.objections, [&](const Objection& o) { return o.text == candidate->reason; }) &&
+        if (candidate->rejected &&
+            std::ranges::none_of(entry.objections, [&reason = candidate->reason](const Objection& o) { return o.text == reason; }) &&
             (entry.outcome == nullptr || !entry.outcome->compiled)) {
             const bool memory_only = std::ranges::all_of(entry.objections, [](const Objection& o) { return o.constraint == "max_memory_mb"; });
             if (memory_only) entry.objections.clear();
