@@ -343,19 +343,21 @@ void DeploymentEngine::post(std::function<void()> work, bool bounded) {
         const std::lock_guard lock(mutex_);
         if (stopped_) throw stopped_error(options_.name);
     }
+    // The engine may be gone as soon as the queue is unlocked: the work's callback may destroy it.
+    const std::shared_ptr<WorkQueue> queue = work_;
     const std::size_t worker_limit = static_cast<std::size_t>(active()->slot_limit());
     {
-        const std::lock_guard lock(work_->mutex);
-        if (bounded && work_->items.size() >= static_cast<std::size_t>(options_.max_queue)) {
+        const std::lock_guard lock(queue->mutex);
+        if (bounded && queue->items.size() >= static_cast<std::size_t>(options_.max_queue)) {
             rejected_.fetch_add(1, std::memory_order_relaxed);
             throw Error(ErrorCode::resource_exhausted, ErrorCategory::runtime, "the queue of '" + options_.name + "' is full",
                         {.expected = "at most " + std::to_string(options_.max_queue) + " waiting",
                          .found = {},
                          .advice = "wait for results before sending more"});
         }
-        work_->items.push_back(std::move(work));
+        queue->items.push_back(std::move(work));
         if (workers_.size() < worker_limit) {
-            workers_.emplace_back([queue = work_](const std::stop_token& stop) {
+            workers_.emplace_back([queue](const std::stop_token& stop) {
                 for (;;) {
                     std::function<void()> item;
                     {
@@ -369,7 +371,7 @@ void DeploymentEngine::post(std::function<void()> work, bool bounded) {
             });
         }
     }
-    work_->ready.notify_one();
+    queue->ready.notify_one();
 }
 
 void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options, GroupScratch& scratch) {
