@@ -104,8 +104,9 @@ Loaded load_library(const fs::path& path) {
 
 /// A library is opened once in a process, however many registries ask for it.
 Loaded load_once(const fs::path& path) {
-    static std::mutex mutex;
-    static std::vector<std::pair<std::string, Loaded>> known;
+    // Engines live until the process ends, past every other static object: the list is never destroyed.
+    static std::mutex& mutex = *new std::mutex;
+    static std::vector<std::pair<std::string, Loaded>>& known = *new std::vector<std::pair<std::string, Loaded>>;
     std::error_code error;
     const fs::path canonical = fs::canonical(path, error);
     const std::string key = error ? path.string() : canonical.string();
