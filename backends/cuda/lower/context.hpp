@@ -50,7 +50,8 @@ public:
     /// The same, required. @throws Error(unimplemented) naming the input.
     [[nodiscard]] std::vector<std::int64_t> need_integers(int k) const;
     [[nodiscard]] std::vector<double> need_numbers(int k) const;
-    [[nodiscard]] int axis(std::int64_t axis, int rank) const { return static_cast<int>(axis < 0 ? axis + rank : axis); }
+    /// A dimension's number from one that may count from the end. @throws Error(invalid_argument) it is none of `rank` dimensions.
+    [[nodiscard]] int axis(std::int64_t axis, int rank) const;
 
     [[nodiscard]] Type out_type(int k = 0) const;
     [[nodiscard]] Dims out_dims(int k = 0) const;

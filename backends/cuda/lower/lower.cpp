@@ -67,6 +67,16 @@ std::vector<double> Context::need_numbers(int k) const {
     unsupported(fmt::format("input {} must be known when compiling", k));
 }
 
+int Context::axis(std::int64_t axis, int rank) const {
+    // An input of the model may hold it: whatever a caller gives.
+    if (axis < -std::max(rank, 1) || axis >= std::max(rank, 1)) {
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::input,
+                    fmt::format("{} \"{}\": the axis is out of range", node_.get_type_name(), node_.get_friendly_name()),
+                    {.expected = fmt::format("{} to {}", -rank, rank - 1), .found = std::to_string(axis), .advice = {}});
+    }
+    return static_cast<int>(axis < 0 ? axis + rank : axis);
+}
+
 Type Context::out_type(int k) const {
     const auto type = from_openvino(node_.get_output_element_type(static_cast<std::size_t>(k)));
     if (!type) unsupported("result of element type " + node_.get_output_element_type(static_cast<std::size_t>(k)).get_type_name());
