@@ -149,6 +149,15 @@ private:
             if (used_once(node.inputs.front())) forget_use(before->inputs.front());
             return builder().reshape(before->inputs.front(), dims(node.outputs.front()));
         }
+        if (const auto x = swish_of(node, *compute)) {
+            // x * sigmoid(x), as exporters write it.
+            Node swish;
+            swish.inputs = {*x};
+            swish.outputs = node.outputs;
+            if (auto done = activate(swish, Activation::silu)) return done;
+            const Type type = value(node.outputs.front()).type;
+            return builder().pointwise("Swish", type, {*x}, type == Type::f64 ? "a / (1 + exp(-a))" : "a / (1.0f + expf(-a))", 10);
+        }
         if (const auto activation = activation_of(node)) {
             if (auto done = activate(node, *activation)) return done;
         }
@@ -159,6 +168,19 @@ private:
             }
         }
         return into_rowwise(node, *compute);
+    }
+
+    std::optional<ValueId> swish_of(const Node& node, const Compute& compute) {
+        if (compute.op != "Multiply" || node.inputs.size() != 2) return std::nullopt;
+        for (std::size_t k = 0; k < 2; ++k) {
+            const ValueId gate = node.inputs[k], x = node.inputs[1 - k];
+            const Node* sigmoid = producer(gate);
+            const auto* what = sigmoid == nullptr ? nullptr : std::get_if<Compute>(&sigmoid->what);
+            if (what == nullptr || what->op != "Sigmoid" || sigmoid->inputs.front() != x || !used_once(gate) || !is_float(value(x).type)) continue;
+            forget_use(x);
+            return x;
+        }
+        return std::nullopt;
     }
 
     std::optional<ValueId> activate(const Node& node, Activation activation) {

@@ -473,7 +473,11 @@ private:
     void require_layout(int n, std::size_t k, const Dims& strides) {
         const ValueId id = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
         const auto& current = place(id);
-        if (current && same_layout(value(id).dims, current->strides, strides)) return;
+        if (!current || !same_layout(value(id).dims, current->strides, strides)) copy_into(n, k, strides);
+    }
+
+    void copy_into(int n, std::size_t k, const Dims& strides) {
+        const ValueId id = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
         Builder builder(graph());
         builder.set_name(graph().nodes[static_cast<std::size_t>(n)].name);
         const ValueId copy = copy_of(builder, id);
@@ -490,6 +494,7 @@ private:
         const ValueId output = node.outputs.front();
         const bool empty = elements(value(output).dims) == 0 ||
                            std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return elements(value(id).dims) == 0; });
+        if (!empty && std::holds_alternative<Convolution>(node.what) && is_depthwise(std::get<Convolution>(node.what).spec)) return run_depthwise(n);
         if (!empty && !prepared_[static_cast<std::size_t>(output)]) {
             if (std::holds_alternative<Matmul>(node.what)) {
                 call = matmul_call(n);
@@ -512,6 +517,30 @@ private:
         place(output) = Place{output, strides_in_order(value(output).dims, wanted_order(Node(generic))), 0};
         const Node copy = graph().nodes[static_cast<std::size_t>(n)];
         emit(compute_kernel(graph(), out_.places, output, target_), copy);
+    }
+
+    /// As fast as memory, which the libraries' depthwise engines are far from.
+    void run_depthwise(int n) {
+        const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        const Dims x = strides_in_order(value(graph().nodes[static_cast<std::size_t>(n)].inputs[0]).dims, channels_last_order(4));
+        require_own_layout(n, 0, x);
+        require_own_layout(n, 1, depthwise_weight_strides(spec));
+        std::size_t k = 2;
+        if (spec.bias) require_own_layout(n, k++, {1});
+        const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
+        const Dims out = strides_in_order(value(output).dims, channels_last_order(4));
+        if (spec.residual) require_own_layout(n, k, out);
+        place(output) = Place{output, out, 0};
+        emit(depthwise_kernel(graph(), out_.places, graph().nodes[static_cast<std::size_t>(n)], target_),
+             Node(graph().nodes[static_cast<std::size_t>(n)]));
+    }
+
+    /// require_layout(), and an address that 16-byte accesses take.
+    void require_own_layout(int n, std::size_t k, const Dims& strides) {
+        const ValueId id = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
+        const auto& current = place(id);
+        if (current && same_layout(value(id).dims, current->strides, strides) && current->offset * bits(value(id).type) % 128 == 0) return;
+        copy_into(n, k, strides);
     }
 
     void finish_library(int n, std::unique_ptr<LibraryCall> call) {

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What graphs become: convolutions and products with all that follows them, depthwise kernels, elementwise kernels of several elements per thread.
+#include <gtest/gtest.h>
+
+#include "cuda/host_device.hpp"
+#include "cuda/trial.hpp"
+#include "graph/passes.hpp"
+#include "program/schedule.hpp"
+
+namespace ai_vmm::cuda::test {
+namespace {
+
+using namespace ov::op;
+using ov::element::f16;
+using ov::element::f32;
+
+template <typename Op, typename... Arguments>
+std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
+    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
+}
+
+TEST(CudaFusion, DepthwiseConvolutions) {
+    for (const auto& type : {f32, f16}) {
+        for (const std::size_t kernel : {3, 5}) {
+            for (const std::size_t stride : {1, 2}) {
+                for (const std::size_t dilation : {1, 2}) {
+                    Trial t("depthwise " + type.get_type_name());
+                    const auto x = t.in(type, {2, 16, 9, 11}, -1, 1), w = t.in(type, {16, 1, 1, kernel, kernel}, -0.3, 0.3),
+                               b = t.in(type, {1, 16, 1, 1});
+                    const auto edge = static_cast<std::ptrdiff_t>(kernel / 2);
+                    const auto y = make<v1::GroupConvolution>(x, w, ov::Strides{stride, stride}, ov::CoordinateDiff{edge, edge - 1},
+                                                              ov::CoordinateDiff{edge, edge}, ov::Strides{dilation, dilation});
+                    const double tolerance = type == f16 ? 4e-3 : 2e-6;
+                    t.compare(y, tolerance);
+                    const auto biased = make<v1::Add>(y, b);
+                    t.compare(make<v4::HSwish>(biased), tolerance);
+                    t.compare(make<v0::Relu>(make<v1::Add>(biased, t.in(type, y->get_output_shape(0)))), tolerance);
+                }
+            }
+        }
+    }
+}
+
+TEST(CudaFusion, ConvolutionsWithBiasResidualAndActivation) {
+    Trial t("convolution");
+    const auto x = t.in(f32, {2, 6, 8, 8}, -1, 1), w = t.in(f32, {8, 6, 3, 3}, -0.3, 0.3), b = t.in(f32, {8, 1, 1}), added = t.in(f32, {2, 8, 8, 8});
+    const auto y = make<v1::Convolution>(x, w, ov::Strides{1, 1}, ov::CoordinateDiff{1, 1}, ov::CoordinateDiff{1, 1}, ov::Strides{1, 1});
+    const auto biased = make<v1::Add>(b, y);
+    t.compare(make<v0::Relu>(make<v1::Add>(biased, added)), 1e-5);
+    t.compare(make<v1::Multiply>(biased, make<v0::Sigmoid>(biased)), 1e-5);
+    // Read twice: what comes before the activation must stay.
+    t.compare({make<v0::Relu>(biased), make<v0::Tanh>(biased)}, 1e-5);
+}
+
+TEST(CudaFusion, ProductsWithBiasResidualAndActivation) {
+    Trial t("product");
+    const auto x = t.in(f32, {2, 5, 16}, -1, 1), w = t.in(f32, {24, 16}, -0.3, 0.3), b = t.in(f32, {24}), added = t.in(f32, {2, 5, 24});
+    const auto y = make<v0::MatMul>(x, w, false, true);
+    const auto biased = make<v1::Add>(y, b);
+    t.compare(make<v7::Gelu>(biased, ov::op::GeluApproximationMode::TANH), 1e-5);
+    t.compare(make<v1::Add>(biased, added), 1e-5);
+    t.compare(make<v0::Relu>(make<v1::Add>(added, biased)), 1e-5);
+}
+
+TEST(CudaFusion, ElementwiseTreesOfEveryWidth) {
+    for (const auto& type : number_types()) {
+        Trial t("elementwise " + type.get_type_name());
+        const auto x = t.in(type, {3, 5, 16}, 1, 5), y = t.in(type, {5, 16}, 1, 5), row = t.in(type, {3, 1, 1}, 1, 5), other = t.in(f16, {16}, 1, 5);
+        const auto z = make<v1::Add>(make<v1::Multiply>(x, y), row);
+        t.compare(make<v1::Maximum>(z, make<v0::Convert>(other, type)), 1e-2);
+        // Between halves a kernel keeps more digits than OpenVINO does, which a conversion to integers may show.
+        if (type != f16 && type != ov::element::bf16) t.compare(make<v0::Convert>(z, ov::element::u8));
+    }
+}
+
+TEST(CudaFusion, NarrowingConversionsAreSeen) {
+    Trial t("narrowing");
+    const auto x = t.in(f32, {64}, -3, 3);
+    t.compare(make<v1::Multiply>(make<v0::Convert>(make<v0::Convert>(x, f16), f32), Trial::constant(f32, {1}, {1024})), 0);
+}
+
+TEST(CudaFusion, ReshapesOfReshapesAreOne) {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input(Type::f32, {4, 6}, "x");
+    EXPECT_EQ(b.reshape(b.reshape(x, {24}), {4, 6}), x);
+    EXPECT_EQ(graph.producer(b.reshape(b.reshape(x, {24}), {2, 12}))->inputs.front(), x);
+}
+
+TEST(CudaFusion, LargeConcatenationsAreCopiedByParts) {
+    HostDevice device;
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input(Type::f32, {512, 256}, "x"), y = b.input(Type::f32, {512, 512}, "y");
+    b.output(b.concat({x, y}, 1), "z");
+    const Schedule schedule = make_schedule(graph, device);
+    EXPECT_EQ(schedule.steps.size(), 2U);
+}
+
+}  // namespace
+}  // namespace ai_vmm::cuda::test
