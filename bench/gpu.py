@@ -45,7 +45,15 @@ def build_models() -> dict[str, Callable[[], tuple[Any, tuple[Any, ...], bool]]]
     def vision(name: str, batch: int, size: int = 224):
         import torchvision
 
-        return lambda: (normalised(getattr(torchvision.models, name)(weights=None), torch.randn(16, 3, size, size)), (torch.randn(batch, 3, size, size),), True)
+        def make():
+            module = getattr(torchvision.models, name)(weights=None)
+            if "net_v3" in name or "efficientnet" in name:
+                normalised(module, torch.randn(16, 3, size, size))
+            if name.startswith("vit"):
+                nn.init.normal_(module.heads.head.weight, std=0.02)  # zeros otherwise, and with them every output
+            return module, (torch.randn(batch, 3, size, size),), True
+
+        return make
 
     class Hidden(nn.Module):
         """A transformers model that gives its last hidden state alone."""
