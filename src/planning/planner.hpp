@@ -126,8 +126,8 @@ struct Plan {
 /// Chooses among the candidates. Outcomes may be missing (not measured): predictions count then.
 [[nodiscard]] Plan decide(const PlanRequest& request, const std::vector<Candidate>& candidates, const std::vector<Outcome>& outcomes);
 
-/// For people: the choice, why, and every rejected candidate with its reason, as an aligned table of at most `columns` columns (fewer than 80 count as 80). Where
-/// that leaves a reason too little room it stands on lines of its own.
+/// For people: the choice, why, and every rejected candidate with its reason, as an aligned table of at most `columns` columns (fewer than 80 count
+/// as 80). Where that leaves a reason too little room it stands on lines of its own.
 [[nodiscard]] std::string to_text(const Plan& plan, int columns = 110);
 /// "  label        text …" in lines of at most `columns` columns, as to_text() has them.
 [[nodiscard]] std::string labelled_text(std::string_view label, std::string_view text, int columns = 110);

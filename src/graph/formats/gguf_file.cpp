@@ -34,19 +34,27 @@ public:
         const auto keys = number<std::uint64_t>("metadata count");
         if (tensors > kMaxCount) fail("tensor count", "at most " + std::to_string(kMaxCount), std::to_string(tensors));
         if (keys > kMaxCount) fail("metadata count", "at most " + std::to_string(kMaxCount), std::to_string(keys));
-        std::uint64_t alignment = 32;
+        std::uint64_t alignment = 32, blocks = 0, widest = 0;
         for (std::uint64_t i = 0; i < keys; ++i) {
             const std::string key = name("metadata key");
             const auto type = number<std::uint32_t>("metadata type");
             if (key == "general.alignment" && type == 4) {
                 alignment = number<std::uint32_t>("alignment");
                 if (alignment == 0 || alignment % 8 != 0 || alignment > (1u << 20)) fail("alignment", "a multiple of 8", std::to_string(alignment));
+            } else if (type == 4 && key.ends_with(".block_count")) {
+                blocks = number<std::uint32_t>(key);
+            } else if (type == 4 && (key.ends_with(".embedding_length") || key.ends_with(".feed_forward_length"))) {
+                widest = std::max<std::uint64_t>(widest, number<std::uint32_t>(key));
             } else {
                 value(type, key, 0);
             }
         }
         std::uint64_t furthest = 0;
         for (std::uint64_t i = 0; i < tensors; ++i) furthest = std::max(furthest, tensor_offset(alignment));
+        // Readers size their graphs by these: each block has tensors, and each width is some tensor's.
+        if (blocks > tensors) fail("block count", "at most one block per tensor, " + std::to_string(tensors), std::to_string(blocks));
+        if (tensors > 0 && widest > largest_dimension_)
+            fail("width", "at most the largest dimension of a tensor, " + std::to_string(largest_dimension_), std::to_string(widest));
         if (tensors == 0) {
             throw malformed(shown_ + " holds no tensors", "a GGUF model with its weights", "a GGUF file with metadata only (a vocabulary)",
                             "use the file that has the weights");
@@ -128,6 +136,7 @@ private:
             const auto size = number<std::uint64_t>(tensor);
             if (size != 0 && elements > (std::uint64_t{1} << 48) / size) fail(tensor, "a possible shape", "too many elements");
             elements *= size;
+            largest_dimension_ = std::max(largest_dimension_, size);
         }
         if (elements / 64 > size_) fail(tensor, "elements inside the file", std::to_string(elements) + " elements");
         const auto type = number<std::uint32_t>(tensor);
@@ -141,6 +150,7 @@ private:
     std::istream& file_;
     std::uint64_t size_;
     std::uint64_t offset_ = 0;
+    std::uint64_t largest_dimension_ = 0;
 };
 
 }  // namespace

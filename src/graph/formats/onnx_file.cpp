@@ -6,7 +6,10 @@
 #include <charconv>
 #include <map>
 #include <set>
+#include <string_view>
 #include <system_error>
+#include <unordered_map>
+#include <vector>
 
 #include "base/file.hpp"
 #include "base/protobuf.hpp"
@@ -73,22 +76,25 @@ public:
 
 private:
     void function(ProtobufReader message) {
+        std::vector<Edges> nodes;
         while (message.next()) {
             if (message.tag() == 7) {
-                node(message.get_message(), 0);
+                nodes.push_back(node(message.get_message(), 0));
             } else {
                 message.skip();
             }
         }
+        refuse_cycles(nodes);
     }
 
     void graph(ProtobufReader message, int depth) {
         if (depth > kMaxDepth) throw malformed("the ONNX model nests its graphs too deeply", "at most " + std::to_string(kMaxDepth) + " levels");
         const bool main = depth == 0;
         std::set<std::string, std::less<>> initializers;
+        std::vector<Edges> nodes;
         while (message.next()) {
             switch (message.tag()) {
-                case 1: node(message.get_message(), depth); break;
+                case 1: nodes.push_back(node(message.get_message(), depth)); break;
                 case 5: {
                     std::string name = tensor(message.get_message());
                     if (main) initializers.insert(std::move(name));
@@ -110,18 +116,63 @@ private:
                 default: message.skip();
             }
         }
+        refuse_cycles(nodes);
         if (main) {
             for (TensorInfo& input : file_.inputs) input.optional = initializers.contains(input.name);
         }
     }
 
-    void node(ProtobufReader message, int depth) {
+    /// What a node reads and writes, into the file's bytes.
+    struct Edges {
+        std::vector<std::string_view> inputs, outputs;
+    };
+
+    Edges node(ProtobufReader message, int depth) {
+        Edges edges;
         while (message.next()) {
-            if (message.tag() == 5) {
-                attribute(message.get_message(), depth);
-            } else {
-                message.skip();
+            switch (message.tag()) {
+                case 1: edges.inputs.push_back(message.get_view()); break;
+                case 2: edges.outputs.push_back(message.get_view()); break;
+                case 5: attribute(message.get_message(), depth); break;
+                default: message.skip();
             }
+        }
+        return edges;
+    }
+
+    /// Engines order a graph's nodes themselves, and some never come to an end where a value depends on itself.
+    static void refuse_cycles(const std::vector<Edges>& nodes) {
+        std::unordered_map<std::string_view, std::size_t> producers;
+        for (std::size_t n = 0; n < nodes.size(); ++n) {
+            for (std::string_view output : nodes[n].outputs) {
+                if (!output.empty()) producers.emplace(output, n);
+            }
+        }
+        std::vector<std::vector<std::size_t>> readers(nodes.size());
+        std::vector<std::size_t> waits(nodes.size(), 0), ready;
+        for (std::size_t n = 0; n < nodes.size(); ++n) {
+            for (std::string_view input : nodes[n].inputs) {
+                const auto producer = producers.find(input);
+                if (producer == producers.end()) continue;
+                readers[producer->second].push_back(n);
+                ++waits[n];
+            }
+            if (waits[n] == 0) ready.push_back(n);
+        }
+        std::size_t done = 0;
+        for (; !ready.empty(); ++done) {
+            const std::size_t n = ready.back();
+            ready.pop_back();
+            for (std::size_t reader : readers[n]) {
+                if (--waits[reader] == 0) ready.push_back(reader);
+            }
+        }
+        if (done == nodes.size()) return;
+        for (std::size_t n = 0; n < nodes.size(); ++n) {
+            if (waits[n] == 0) continue;
+            const std::string value(nodes[n].outputs.empty() ? std::string_view() : nodes[n].outputs.front());
+            throw malformed("the ONNX graph has a cycle", "nodes that can be put in order", "'" + printable(value) + "' depends on itself",
+                            "export the model again");
         }
     }
 

@@ -154,6 +154,31 @@ TEST(Onnx, SequencesAreRefused) {
         ErrorCode::unimplemented, "'s' is a sequence");
 }
 
+TEST(Onnx, CyclesAreRefused) {
+    const auto node = [](std::string_view from, std::string_view to) {
+        return message([&](auto& n) {
+            n.add_string(1, std::string(from));
+            n.add_string(2, std::string(to));
+            n.add_string(4, "Relu");
+        });
+    };
+    const auto model = [&](const std::vector<std::pair<std::string_view, std::string_view>>& edges) {
+        return message([&](auto& m) {
+            m.add_int64(1, 8);
+            m.add_message(7, message([&](auto& graph) {
+                              for (const auto& [from, to] : edges) graph.add_message(1, node(from, to));
+                          }));
+        });
+    };
+    EXPECT_ERROR(error_of([&] {
+                     static_cast<void>(parse_onnx(model({{"x", "y"}, {"a", "a"}})));
+                 }),
+                 ErrorCode::invalid_argument, "'a' depends on itself");
+    EXPECT_ERROR(error_of([&] { static_cast<void>(parse_onnx(model({{"b", "a"}, {"a", "b"}}))); }), ErrorCode::invalid_argument, "cycle");
+    // Out of order is no cycle: engines sort.
+    EXPECT_FALSE(error_of([&] { static_cast<void>(parse_onnx(model({{"y", "z"}, {"x", "y"}}))); }));
+}
+
 TEST(Onnx, MalformedStructures) {
     EXPECT_ERROR(error_reading(ModelSource::from_bytes(onnx_model({}))), ErrorCode::invalid_argument, "no outputs");
     const std::string no_graph = message([](auto& model) {
@@ -276,6 +301,9 @@ TEST(Gguf, StructureIsChecked) {
     std::string huge = good;
     for (int i = 0; i < 8; ++i) huge[8 + static_cast<std::size_t>(i)] = '\xff';  // tensor count
     EXPECT_ERROR(error_reading(ModelSource::from_bytes(huge)), ErrorCode::invalid_argument, "tensor count");
+    // What readers size their graphs by.
+    EXPECT_ERROR(error_reading(ModelSource::from_bytes(gguf_file(0x80000001u))), ErrorCode::invalid_argument, "block count");
+    EXPECT_ERROR(error_reading(ModelSource::from_bytes(gguf_file(1, 0x62000008u))), ErrorCode::invalid_argument, "width");
 }
 
 // --- properties that hold for every format -----------------------------------------------------------------------------------------------

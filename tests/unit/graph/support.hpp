@@ -259,7 +259,7 @@ inline std::string paddle_program(bool parameter = false) {
 }
 
 /// A GGUF file with one metadata string and one f32 tensor of 8 elements.
-inline std::string gguf_file() {
+inline std::string gguf_file(std::uint32_t blocks = 1, std::uint32_t width = 8) {
     std::string bytes = "GGUF";
     const auto number = [&](std::uint64_t value, int size) {
         for (int i = 0; i < size; ++i) bytes += static_cast<char>(value >> (8 * i));
@@ -270,10 +270,16 @@ inline std::string gguf_file() {
     };
     number(3, 4);
     number(1, 8);  // tensors
-    number(2, 8);  // metadata
+    number(4, 8);  // metadata
     text("general.architecture");
     number(8, 4);
     text("llama");
+    text("llama.block_count");
+    number(4, 4);
+    number(blocks, 4);
+    text("llama.embedding_length");
+    number(4, 4);
+    number(width, 4);
     text("tokenizer.ggml.tokens");
     number(9, 4);
     number(8, 4);
