@@ -57,7 +57,8 @@ skip() { note "$1" skipped 0 "$2"; }
 # The suite again and again in one process, with the device's memory looked at each second: more than 1,000 deployments.
 leaks() {
   "${suite[@]}" --gtest_filter="$filter" --gtest_repeat=4 >"$out/leaks.suite.log" 2>&1 &
-  local pid=$! samples=() used
+  pid=$!  # the trap reads it after this function has ended
+  local samples=() used
   trap 'kill "$pid" 2>/dev/null' EXIT
   while kill -0 "$pid" 2>/dev/null; do
     used=$(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits 2>/dev/null | awk -F', *' -v p="$pid" '$1 == p {print $2}')
@@ -96,8 +97,7 @@ sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanit
 for tool in memcheck racecheck initcheck; do
   wanted "$tool" || continue
   if [ -z "$sanitizer" ]; then skip "$tool" "compute-sanitizer is not installed"; continue; fi
-  options=(--tool "$tool" --error-exitcode 9 --print-limit 20)
-  [ "$tool" = memcheck ] && options+=(--leak-check full)
+  options=(--tool "$tool" --error-exitcode 9 --print-limit 20)  # leaks: a step of their own, since a device is kept open to the end
   step "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$filter"
 done
 if wanted leaks; then
