@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs every fuzz target for so many seconds, as many at once as there are cores: scripts/fuzz.sh [SECONDS] [TARGET...]
-# Corpora stay in build-fuzz/corpus between runs; an input that fails is kept in build-fuzz/findings and the line that reproduces it printed.
+# FUZZ_SEED fixes the random sequence. Corpora stay in build-fuzz/corpus between runs; an input that fails is kept in build-fuzz/findings and the line that reproduces it printed.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 seconds=${1:-60}
@@ -29,7 +29,7 @@ run_one() {
   [ -d "$root/fuzz/corpus/$target" ] && seeds=("$root/fuzz/corpus/$target")
   [ -f "$dictionary" ] && options+=("-dict=$dictionary")
   if "$build/bin/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2560 -malloc_limit_mb=2048 -max_len=131072 -print_final_stats=1 \
-      -artifact_prefix="$build/findings/$target-" "${options[@]}" "$corpus" "${seeds[@]}" >"$log/$target" 2>&1; then
+      ${FUZZ_SEED:+-seed="$FUZZ_SEED"} -artifact_prefix="$build/findings/$target-" "${options[@]}" "$corpus" "${seeds[@]}" >"$log/$target" 2>&1; then
     printf 'fuzz: %-28s clean, %s runs\n' "$target" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log/$target")"
     return 0
   fi
