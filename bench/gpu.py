@@ -3,7 +3,7 @@
 """The cuda backend beside PyTorch on the same GPU, in one run: outputs are compared before anything is timed, the two are timed in turn, medians are
 reported with their spread, and for each model the bytes and FLOPs it must move and do against the GPU's measured peaks.
 
-    bench/gpu.py [--program build/bin/gpu_program] [--filter TEXT] [--compile] [--rounds N] [--output bench/results/gpu.json]
+    bench/gpu.py [--program build/bin/gpu_program] [--filter TEXT] [--compile] [--rounds N] [--keep FOLDER] [--output bench/results/gpu.json]
 
 Models come from torchvision and transformers with random weights, exported to ONNX here; nothing is downloaded. PyTorch runs each in f16 (convolution nets
 channels-last) as a CUDA graph, with --compile also through torch.compile. Ratios above 1 favour AI VMM. Needs torch, torchvision, transformers, onnx.
@@ -239,6 +239,22 @@ def relative_error(actual: Any, expected: Any) -> float:
     return float(difference / norm) if math.isfinite(difference) and norm > 0 else float("inf")
 
 
+def keep(name: str, model: pathlib.Path, schedule: pathlib.Path, steps: list[tuple[str, float]], target: pathlib.Path) -> None:
+    """Writes NAME.schedule.txt, each step with its microseconds before it, and NAME.onnx without the weights' data."""
+    import onnx
+
+    target.mkdir(parents=True, exist_ok=True)
+    lines = schedule.read_text().splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("run:")) + 1
+    for index, (_, us) in enumerate(steps):
+        lines[first + index] = f"{us:9.2f} us {lines[first + index]}"
+    (target / f"{name}.schedule.txt").write_text("\n".join(lines) + "\n")
+    graph = onnx.load(str(model))
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(graph, f"{folder}/{name}.onnx", save_as_external_data=True, location=f"{name}.weights", size_threshold=1024)
+        pathlib.Path(f"{folder}/{name}.onnx").replace(target / f"{name}.onnx")
+
+
 def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], options: argparse.Namespace, top: dict[str, float]) -> dict[str, Any]:
     """One model: exported, compared, timed in turn with PyTorch."""
     import numpy as np
@@ -266,7 +282,8 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
         for precision, limit in (("f32", 1e-4), ("f16", 1e-2)):
             if precision == "f32" and options.only_f16:
                 continue
-            answer = program(options.program, model, folder, precision, options.repeats, ("--profile",) if precision == "f16" else ())
+            kept = ("--profile", "--dump", str(folder / "schedule.txt")) if precision == "f16" else ()
+            answer = program(options.program, model, folder, precision, options.repeats, kept)
             actual = np.fromfile(folder / f"out_{precision}" / "out0.bin", dtype=np.float32).reshape(expected.shape)
             error = relative_error(actual, expected)
             row[precision] = {key: value for key, value in answer.items() if key != "steps"} | {"relative_error": error, "agrees": error <= limit}
@@ -274,6 +291,8 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
                 row[precision]["same_top1"] = bool((actual.argmax(1) == expected.argmax(1)).all())
             own[precision] = answer
         row["slowest_steps"] = sorted(own["f16"]["steps"], key=lambda step: -step[1])[:40]
+        if options.keep:
+            keep(name, model, folder / "schedule.txt", own["f16"]["steps"], pathlib.Path(options.keep))
 
         for part in module.modules():
             if hasattr(part, "set_attn_implementation"):
@@ -328,6 +347,7 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true", help="also torch.compile with a CUDA graph")
     parser.add_argument("--autotune", action="store_true", help="torch.compile with max-autotune")
     parser.add_argument("--only-f16", action="store_true")
+    parser.add_argument("--keep", default="", help="write each model's schedule with the time of every step, and its graph, into this folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further model after this long")

@@ -132,7 +132,6 @@ int run(const std::vector<std::string>& arguments) {
     }
     std::string steps;
     if (profile) {
-        for (int i = 0; i < 2; ++i) (void)execution.profile();
         for (const auto& [label, us] : execution.profile()) steps += fmt::format("{}[\"{}\", {:.2f}]", steps.empty() ? "" : ", ", label, us);
     }
     const auto count = [&](cuda::Step::Kind kind) {

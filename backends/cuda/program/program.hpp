@@ -77,7 +77,8 @@ public:
 
     /// Runs again on what the last run left, without copies from or to the host; gives the device's microseconds. For benchmarks.
     [[nodiscard]] double replay_us();
-    /// Device microseconds per step, run one by one without a recording: for profiles. Inputs are what the last run left.
+    /// Device microseconds per step, each alone and again and again, so that what it reads is in the cache if it fits: for profiles. Values that the
+    /// last run left are overwritten.
     [[nodiscard]] std::vector<std::pair<std::string, double>> profile();
 
 private:
