@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Checks the CUDA backend on a machine with an NVIDIA GPU. Runs in a source tree with a build, or where scripts/gpu_pack.sh was unpacked.
-#   scripts/gpu_check.sh [--steps devices,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench] [--out DIR] [--device GPU.0] [--limit-s N]
+#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench] [--out DIR] [--device GPU.0] [--limit-s N]
 #                        [--filter GTEST_FILTER]
 # Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
 # seconds, and figures. --filter narrows the suite for the sanitizer steps. The exit status is 1 if a step failed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-steps=devices,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench
+steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench
 out=$root/bench/results device=GPU.0 limit_s=600 filter='*'
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
@@ -83,6 +83,7 @@ export -f leaks
 
 nvidia-smi --query-gpu=name,uuid,driver_version,memory.total,memory.used --format=csv >"$out/gpu.csv" 2>&1 || true
 wanted devices && step devices bash -c '"$0" doctor; "$0" doctor | grep -q "^ok *backend cuda"' "$build/bin/vmm"
+wanted parts && step parts "$build/bin/test_cuda" --gtest_filter="*OnDevice*"  # library calls and kernels that only a GPU can run
 wanted conformance && step conformance "${suite[@]}"
 if wanted nodes; then
   if [ -x "$build/bin/node_cases" ] && [ -f "$build/node_cases/cases.json" ]; then

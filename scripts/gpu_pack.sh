@@ -13,7 +13,7 @@ target=$(realpath -m "$1")
 build=$(realpath "${2:-$root/build}")
 limit_mib=${AI_VMM_PACK_LIMIT_MIB:-45}
 for tool in patchelf strip xz ldd; do command -v "$tool" >/dev/null || fail "$tool is missing (packages patchelf, binutils, xz-utils)"; done
-for file in bin/vmm bin/test_conformance bin/node_cases lib/backends/libai_vmm_backend_cuda.so; do [ -f "$build/$file" ] || fail "$build/$file is not built"; done
+for file in bin/vmm bin/test_conformance bin/test_cuda bin/node_cases lib/backends/libai_vmm_backend_cuda.so; do [ -f "$build/$file" ] || fail "$build/$file is not built"; done
 
 if [ ! -f "$build/node_cases/cases.json" ]; then
   "${AI_VMM_ENV:-$root/.venv}/bin/python" "$root/tests/node/export_cases.py" "$build/node_cases" >&2 || fail "the ONNX node tests can't be exported"
@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 out=$work/ai_vmm_gpu
 mkdir -p "$out"/{bin,lib/backends,scripts,bench,tests/conformance/expected}
 
-cp -L "$build"/bin/{vmm,test_conformance,node_cases} "$out/bin/"
+cp -L "$build"/bin/{vmm,test_conformance,test_cuda,node_cases} "$out/bin/"
 [ -f "$build/bin/gpu_program" ] && cp -L "$build/bin/gpu_program" "$out/bin/"
 cp -L "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out/lib/backends/"
 # OpenVINO opens these by name, so that ldd doesn't tell.
@@ -42,7 +42,7 @@ copy_needed() {
     [ -e "$out/lib/$name" ] || cp -L "$path" "$out/lib/$name"
   done
 }
-for file in "$build"/bin/{vmm,test_conformance,node_cases} "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out"/lib/libopenvino*.so*; do copy_needed "$file"; done
+for file in "$build"/bin/{vmm,test_conformance,test_cuda,node_cases} "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out"/lib/libopenvino*.so*; do copy_needed "$file"; done
 
 chmod -R u+w "$out"
 find "$out/bin" "$out/lib" -type f | while read -r file; do

@@ -33,6 +33,7 @@ struct KernelSource {
 struct CodegenTarget {
     int threads_per_block = 1;
     int multiprocessors = 1;
+    bool tensor_cores = false;  ///< mma.m16n8k16 and ldmatrix: compute capability 8.0 and later
 };
 
 /// The kernel that computes a placed output of a Compute node.

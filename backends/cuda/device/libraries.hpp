@@ -60,7 +60,7 @@ struct AttentionSpec {
     float scale = 1;
     bool causal = false;  ///< query i sees keys 0 to i
     bool mask = false;
-    Dims mask_dims, mask_strides;  ///< (batch, head, query, key), 1 where broadcast
+    Dims mask_dims, mask_strides;  ///< (batch, head, query, key), 1 where broadcast; batch may be a divisor: batch b is masked by b modulo it
     bool operator==(const AttentionSpec&) const = default;
 };
 

@@ -340,6 +340,38 @@ public:
     using Rewriter::Rewriter;
 
 private:
+    /// What is added to scores of shape `space` as (batch or a divisor or 1, heads or 1, queries or 1, keys or 1).
+    std::optional<ValueId> as_mask(ValueId id, const Dims& space) {
+        if (dims(id).size() > space.size()) return std::nullopt;
+        Dims full(space.size() - dims(id).size(), 1);
+        full.insert(full.end(), dims(id).begin(), dims(id).end());
+        if (full.size() == 5) {
+            if (full[0] != 1) return std::nullopt;
+            full.erase(full.begin());
+        }
+        return builder().reshape(id, full);
+    }
+
+    /// Masks added up, with the dimensions of each.
+    ValueId sum(const std::vector<ValueId>& masks, Type type) {
+        ValueId all = masks.front();
+        for (std::size_t k = 1; k < masks.size(); ++k) {
+            Dims out(4);
+            std::string at[2];
+            for (std::size_t d = 0; d < 4; ++d) {
+                out[d] = std::max(dims(all)[d], dims(masks[k])[d]);
+                for (int side = 0; side < 2; ++side) {
+                    const std::int64_t size = dims(side == 0 ? all : masks[k])[d];
+                    at[side] += (d == 0 ? "" : ", ") + (size == 1        ? std::string("0")
+                                                        : size == out[d] ? fmt::format("i{}", d)
+                                                                         : fmt::format("i{} % (idx){}", d, size));
+                }
+            }
+            all = builder().compute(type, out, {all, masks[k]}, {"Masks", fmt::format("return in0({}) + in1({});", at[0], at[1]), 1, {}, {}});
+        }
+        return all;
+    }
+
     /// Second product of the pattern: (batch, Lq, Lk) @ (batch, Lk, Dv).
     std::optional<ValueId> rewrite(const Node& node) override {
         const auto* second = std::get_if<Matmul>(&node.what);
@@ -357,17 +389,29 @@ private:
             dims(node.inputs[1])[0] != second->spec.batch)
             return std::nullopt;
 
-        // Scale and mask, in either order, between the first product and the softmax.
-        ValueId scores = softmax->inputs.front(), mask = -1;
+        // Scale and masks, in any order, between the first product and the softmax. Windows that are masked by their position stand in five
+        // dimensions meanwhile: (images, windows, heads, queries, keys).
+        ValueId scores = softmax->inputs.front();
+        std::vector<ValueId> masks;
         double scale = 1;
         const Node* first = nullptr;
-        for (int depth = 0; depth < 6; ++depth) {
+        Dims space = rows.space;
+        for (int depth = 0; depth < 10; ++depth) {
             ValueId probe = scores;
             if ((first = through_reshapes<Matmul>(probe)) != nullptr) break;
             const Node* step = producer(scores);
             if (step == nullptr || !used_once(scores)) return std::nullopt;
             const auto* compute = std::get_if<Compute>(&step->what);
-            if (compute == nullptr || step->inputs.size() != 2) return std::nullopt;
+            if (compute == nullptr) return std::nullopt;
+            if (compute->view.kind == View::Kind::reshape) {
+                scores = step->inputs.front();
+                space = dims(scores);
+                const bool windows =
+                    space.size() == 5 && space[0] * space[1] == batch && Dims(space.begin() + 2, space.end()) == Dims{heads, queries, keys};
+                if (space != rows.space && !windows) return std::nullopt;
+                continue;
+            }
+            if (step->inputs.size() != 2) return std::nullopt;
             const auto right = scalar(value(step->inputs[1])), left = scalar(value(step->inputs[0]));
             if (compute->op == "Multiply" && (left || right)) {
                 scale *= left ? *left : *right;
@@ -375,12 +419,15 @@ private:
             } else if (compute->op == "Divide" && right) {
                 scale /= *right;
                 scores = step->inputs[0];
-            } else if (compute->op == "Add" && mask < 0 && scale == 1) {
-                // The side that leads to the product is the one with the softmax's shape and a product above it.
-                const bool left_full = dims(step->inputs[0]) == rows.space;
-                mask = step->inputs[left_full ? 1 : 0];
+            } else if (compute->op == "Add" && scale == 1) {
+                // The side that leads to the product is the one with the scores' shape.
+                const bool left_full = dims(step->inputs[0]) == space;
+                const ValueId other = step->inputs[left_full ? 1 : 0];
                 scores = step->inputs[left_full ? 0 : 1];
-                if (dims(mask) == rows.space && !left_full) return std::nullopt;
+                if (dims(scores) != space || (dims(other) == space && !left_full)) return std::nullopt;
+                const auto mask = as_mask(other, space);
+                if (!mask) return std::nullopt;
+                masks.push_back(*mask);
             } else {
                 return std::nullopt;
             }
@@ -409,11 +456,12 @@ private:
         }
         const ValueId v = builder().reshape(node.inputs[1], {batch, heads, keys, spec.value_size});
         std::vector<ValueId> inputs{q, k, v};
-        if (mask >= 0) {
-            if (value(mask).type != spec.type || dims(mask).size() > 4) return std::nullopt;
-            Dims full(4 - dims(mask).size(), 1);
-            full.insert(full.end(), dims(mask).begin(), dims(mask).end());
-            inputs.push_back(builder().reshape(mask, full));
+        if (!masks.empty()) {
+            const ValueId mask = sum(masks, spec.type);
+            const std::int64_t period = dims(mask)[0];
+            if (value(mask).type != spec.type || batch % period != 0) return std::nullopt;
+            if (period != 1 && period != batch && !is_short_attention(spec)) return std::nullopt;
+            inputs.push_back(mask);
             spec.mask = true;
         }
         return builder().reshape(builder().attention(std::move(inputs), spec), dims(node.outputs.front()));
@@ -435,6 +483,12 @@ private:
 };
 
 }  // namespace
+
+bool is_short_attention(const AttentionSpec& spec) {
+    return (spec.type == Type::f16 || spec.type == Type::bf16) && spec.keys >= 1 && spec.keys <= 128 && spec.queries >= 1 &&
+           spec.head_size == spec.value_size && spec.head_size % 16 == 0 && spec.head_size >= 16 && spec.head_size <= 64 &&
+           spec.queries < (1 << 20) && spec.heads % std::max<std::int64_t>(spec.kv_heads, 1) == 0;
+}
 
 ValueId append_expanded_attention(Builder& b, const AttentionSpec& spec, const std::vector<ValueId>& inputs) {
     ValueId k = inputs[1], v = inputs[2];
@@ -468,6 +522,7 @@ ValueId append_expanded_attention(Builder& b, const AttentionSpec& spec, const s
         Dims mask = b.dims(inputs[3]);
         std::string at;
         for (std::size_t d = 0; d < 4; ++d) at += (d == 0 ? "" : ", ") + (mask[d] == 1 ? std::string("0") : fmt::format("i{}", d));
+        if (mask[0] != 1 && mask[0] != spec.batch) at.replace(0, 2, fmt::format("i0 % (idx){}", mask[0]));
         element += fmt::format(" + in1({})", at);
         read.push_back(inputs[3]);
     }
@@ -475,7 +530,7 @@ ValueId append_expanded_attention(Builder& b, const AttentionSpec& spec, const s
     const std::string lowest = literal(wide, -std::numeric_limits<double>::infinity());
     if (spec.causal) element = fmt::format("(i3 > i2 ? {} : {})", lowest, element);
     const std::string shifted = fmt::format("exp{}({} - (s0 == {} ? 0 : s0))", f, element, lowest);
-    Rowwise softmax{"Softmax",
+    Rowwise softmax{"SoftmaxOfScores",  // not one that recognise_attention() may take for plain
                     {spec.batch, spec.heads, spec.queries, spec.keys},
                     {3},
                     wide,

@@ -13,6 +13,10 @@ namespace ai_vmm::cuda {
 /// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.
 [[nodiscard]] Graph recognise_attention(Graph graph);
 
+/// Whether codegen's short_attention_kernel() takes `spec`: f16 or bf16, at most 128 keys, heads of at most 64 features in sixteens, as wide for
+/// values as for keys. Strides are not looked at. Of masks that come round again (AttentionSpec::mask_dims) only that kernel knows.
+[[nodiscard]] bool is_short_attention(const AttentionSpec& spec);
+
 /// Attention becomes matrix products and a softmax. @param all  every one; else those whose type libraries don't take (not f16, not bf16)
 [[nodiscard]] Graph expand_attention(Graph graph, bool all);
 

@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "ai_vmm/error.hpp"
+#include "codegen/attention.hpp"
 #include "graph/passes.hpp"
 
 namespace ai_vmm::cuda {
@@ -149,7 +150,7 @@ public:
     Scheduler(Graph graph, Device& device) : device_(device) {
         out_.graph = std::move(graph);
         const Capabilities& capabilities = device.capabilities();
-        target_ = {capabilities.threads_per_block, capabilities.multiprocessors};
+        target_ = {capabilities.threads_per_block, capabilities.multiprocessors, capabilities.compute_major >= 8};
     }
 
     Schedule run() {
@@ -495,6 +496,8 @@ private:
         const bool empty = elements(value(output).dims) == 0 ||
                            std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return elements(value(id).dims) == 0; });
         if (!empty && std::holds_alternative<Convolution>(node.what) && is_depthwise(std::get<Convolution>(node.what).spec)) return run_depthwise(n);
+        const auto* attention = std::get_if<Attention>(&node.what);
+        if (attention != nullptr && !empty && prefers_short_attention(attention->spec, target_)) return run_short_attention(n);
         if (!empty && !prepared_[static_cast<std::size_t>(output)]) {
             if (std::holds_alternative<Matmul>(node.what)) {
                 call = matmul_call(n);
@@ -511,6 +514,8 @@ private:
             generic.what = generic_matmul(graph(), generic);
         } else if (std::holds_alternative<Convolution>(generic.what)) {
             generic.what = generic_convolution(graph(), generic);
+        } else if (!empty && is_short_attention(std::get<Attention>(generic.what).spec)) {
+            return run_short_attention(n);
         } else {
             throw NoAttention{};
         }
@@ -694,8 +699,34 @@ private:
         return call;
     }
 
+    void run_short_attention(int n) {
+        AttentionSpec spec = std::get<Attention>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        const auto input = [&](std::size_t k) { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
+        Dims* strides[] = {&spec.q_strides, &spec.k_strides, &spec.v_strides};
+        for (std::size_t k = 0; k < 3; ++k) {
+            const auto& at = place(input(k));
+            if (!at || !fits_short_attention(at->strides, at->offset)) copy_into(n, k, row_major_strides(value(input(k)).dims));
+            *strides[k] = place(input(k))->strides;
+        }
+        if (spec.mask) {
+            if (!place(input(3))) require_layout(n, 3, row_major_strides(value(input(3)).dims));
+            spec.mask_dims = value(input(3)).dims;
+            spec.mask_strides = place(input(3))->strides;
+        }
+        // Heads side by side: what the transpose and reshape after it want.
+        const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
+        place(output) = Place{output, strides_in_order(value(output).dims, {0, 2, 1, 3}), 0};
+        spec.o_strides = place(output)->strides;
+        const Node node = graph().nodes[static_cast<std::size_t>(n)];
+        emit(short_attention_kernel(graph(), node, spec, target_), node);
+    }
+
     std::unique_ptr<LibraryCall> attention_call(int n) {
         AttentionSpec spec = std::get<Attention>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        // Libraries know no masks that come round again.
+        if (spec.mask && value(graph().nodes[static_cast<std::size_t>(n)].inputs[3]).dims[0] != 1 &&
+            value(graph().nodes[static_cast<std::size_t>(n)].inputs[3]).dims[0] != spec.batch)
+            return nullptr;
         Dims* strides[] = {&spec.q_strides, &spec.k_strides, &spec.v_strides};
         for (std::size_t k = 0; k < 3; ++k) {
             const auto input = [&] { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };

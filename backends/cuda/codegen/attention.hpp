@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Attention over few keys in one kernel: what windows and short sequences want, where libraries spend more on starting than on computing.
+#pragma once
+
+#include "codegen/kernels.hpp"
+#include "graph/passes.hpp"
+
+namespace ai_vmm::cuda {
+
+/// Whether it is expected to beat the library: up to 64 keys always, beyond them where the device would not be filled.
+[[nodiscard]] bool prefers_short_attention(const AttentionSpec& spec, const CodegenTarget& target);
+
+/// Whether Q, K or V may lie so: features side by side, everything else in eights of elements, for accesses of 16 bytes. @param offset  in elements
+[[nodiscard]] bool fits_short_attention(const Dims& strides, std::int64_t offset);
+
+/// Scores stay in registers as f32, products go through tensor cores; one read of Q, K and V, one write of the result (after Dao et al.,
+/// "FlashAttention", 2022, without its outer loop). Spec's strides are filled in. Inputs and the output of `node` are placed.
+[[nodiscard]] KernelSource short_attention_kernel(const Graph& graph, const Node& node, const AttentionSpec& spec, const CodegenTarget& target);
+
+}  // namespace ai_vmm::cuda

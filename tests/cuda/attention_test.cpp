@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Attention over few keys: recognised with all that exporters put around it, computed by one kernel, which every generation's compiler takes.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <tuple>
+
+#include "ai_vmm/error.hpp"
+#include "base/file.hpp"
+#include "codegen/attention.hpp"
+#include "cuda/host_device.hpp"
+#include "cuda/trial.hpp"
+#include "driver/kernel_compiler.hpp"
+#include "driver/nvrtc.hpp"
+#include "gpu.hpp"
+#include "graph/passes.hpp"
+#include "program/program.hpp"
+#include "program/schedule.hpp"
+
+namespace ai_vmm::cuda::test {
+namespace {
+
+using namespace ov::op;
+using ov::element::bf16;
+using ov::element::f16;
+using ov::element::i64;
+
+template <typename Op, typename... Arguments>
+std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
+    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
+}
+
+/// Shifted windows as exporters write them: packed projections, a bias per head, a mask per window in five dimensions.
+TEST(CudaAttention, ShiftedWindows) {
+    for (const auto& type : {f16, bf16}) {
+        for (const std::size_t queries : {49, 16, 5}) {
+            const std::size_t images = 2, windows = 4, heads = 3, features = 32, batch = images * windows;
+            Trial t(fmt::format("windows of {} in {}", queries, type.get_type_name()));
+            const auto packed = make<v1::Transpose>(t.in(type, {batch, queries, 3, heads, features}, -1, 1), Trial::ints({2, 0, 3, 1, 4}));
+            const auto part = [&](std::int64_t k) { return make<v8::Gather>(packed, Trial::scalar(k), Trial::scalar(0)); };
+            const auto product = make<v0::MatMul>(part(0), make<v1::Transpose>(part(1), Trial::ints({0, 1, 3, 2})), false, false);
+            const auto scaled = make<v1::Multiply>(product, Trial::constant(type, {}, {0.25}));
+            const auto biased = make<v1::Add>(scaled, t.in(type, {1, heads, queries, queries}, -1, 1));
+            const auto n = [](std::size_t size) { return static_cast<std::int64_t>(size); };
+            const auto apart = make<v1::Reshape>(biased, Trial::ints({n(images), n(windows), n(heads), n(queries), n(queries)}), false);
+            const auto masked = make<v1::Add>(apart, t.in(type, {1, windows, 1, queries, queries}, -4, 0));
+            const auto together = make<v1::Reshape>(masked, Trial::ints({n(batch), n(heads), n(queries), n(queries)}), false);
+            const auto result = make<v0::MatMul>(make<v8::Softmax>(together, 3), part(2), false, false);
+            t.compare(make<v1::Transpose>(result, Trial::ints({0, 2, 1, 3})), type == f16 ? 4e-3 : 3e-2);
+        }
+    }
+}
+
+Graph windows(Type type, std::int64_t queries, std::int64_t keys, bool causal, std::int64_t period, std::int64_t batch = 4) {
+    Graph graph;
+    Builder b(graph);
+    AttentionSpec spec;
+    spec.batch = batch;
+    spec.heads = 2;
+    spec.kv_heads = 1;
+    spec.queries = queries;
+    spec.keys = keys;
+    spec.head_size = spec.value_size = 16;
+    spec.type = type;
+    spec.scale = 0.5F;
+    spec.causal = causal;
+    std::vector<ValueId> inputs{b.input(type, {batch, 2, queries, 16}, "q"), b.input(type, {batch, 1, keys, 16}, "k"),
+                                b.input(type, {batch, 1, keys, 16}, "v")};
+    if (period > 0) {
+        spec.mask = true;
+        inputs.push_back(b.input(type, {period, 1, queries, keys}, "mask"));
+    }
+    b.output(b.attention(std::move(inputs), spec), "o");
+    return graph;
+}
+
+TEST(CudaAttention, FewKeysAreOneKernel) {
+    HostDevice device;
+    const auto kernels = [&](Graph graph) {
+        const Schedule schedule = make_schedule(std::move(graph), device);
+        return std::count_if(schedule.kernels.begin(), schedule.kernels.end(),
+                             [](const std::string& text) { return text.find("KEYS") != std::string::npos; });
+    };
+    EXPECT_EQ(kernels(windows(Type::f16, 49, 49, false, 2)), 1);
+    EXPECT_EQ(kernels(windows(Type::bf16, 1, 64, true, 0)), 1);
+    EXPECT_EQ(kernels(windows(Type::f16, 7, 129, false, 0)), 0);
+    EXPECT_EQ(kernels(windows(Type::f32, 49, 49, false, 2)), 0);
+}
+
+/// The graph's one output for inputs that depend on its shapes alone.
+std::vector<float> run(Graph graph, const std::shared_ptr<Device>& device) {
+    const Type type = graph.value(graph.inputs.front()).type;
+    std::vector<std::vector<std::uint16_t>> inputs;
+    std::vector<const void*> pointers;
+    unsigned state = 1;
+    for (ValueId id : graph.inputs) {
+        inputs.emplace_back(static_cast<std::size_t>(elements(graph.value(id).dims)));
+        for (auto& bits : inputs.back()) {
+            state = state * 1664525U + 1013904223U;
+            // Of either type: signs and magnitudes from 0.25 to 1.
+            const unsigned random = state >> 16;
+            bits = static_cast<std::uint16_t>((random & 0x8000U) | (type == Type::f16 ? 0x3400U + (random & 0x7ffU) : 0x3e80U + (random & 0xffU)));
+        }
+        pointers.push_back(inputs.back().data());
+    }
+    std::vector<std::uint16_t> output(static_cast<std::size_t>(elements(graph.value(graph.outputs.front()).dims)));
+    void* out = output.data();
+    Execution execution(std::make_shared<const Program>(device, std::move(graph), std::make_shared<WeightStore>(device)));
+    execution.run(pointers, {&out, 1});
+    std::vector<float> result;
+    for (const std::uint16_t bits : output) {
+        if (type == Type::f16) {
+            _Float16 half = 0;
+            std::memcpy(&half, &bits, sizeof bits);
+            result.push_back(static_cast<float>(half));
+        } else {
+            const std::uint32_t word = static_cast<std::uint32_t>(bits) << 16;
+            float wide = 0;
+            std::memcpy(&wide, &word, sizeof wide);
+            result.push_back(wide);
+        }
+    }
+    return result;
+}
+
+/// Compares the kernel on `device` with the expanded form on the host.
+void compare_forms(const std::shared_ptr<Device>& device) {
+    for (const Type type : {Type::f16, Type::bf16}) {
+        for (const auto& [queries, keys] : {std::pair{49, 49}, {1, 1}, {17, 64}, {33, 100}, {5, 128}}) {
+            for (const bool causal : {false, true}) {
+                for (const int period : {0, 1, 2, 4}) {
+                    SCOPED_TRACE(fmt::format("{} {}x{} causal {} period {}", to_string(type), queries, keys, causal, period));
+                    const Graph graph = windows(type, queries, keys, causal, period);
+                    const std::vector<float> actual = run(graph, device);
+                    const std::vector<float> expected = run(expand_attention(graph, true), std::make_shared<HostDevice>());
+                    for (std::size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], type == Type::f16 ? 2e-3 : 2e-2) << i;
+                }
+            }
+        }
+    }
+}
+
+TEST(CudaAttention, TheKernelIsWhatTheExpandedFormComputes) { compare_forms(std::make_shared<HostDevice>()); }
+
+TEST(AttentionOnDevice, TheKernelIsWhatTheExpandedFormComputes) {
+    std::shared_ptr<Device> device;
+    try {
+        device = open_gpu(0);
+    } catch (const Error& error) {
+        GTEST_SKIP() << error.what();
+    }
+    compare_forms(device);
+}
+
+TEST(CudaAttention, TheTensorCoresFormCompiles) {
+    if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
+    const base::TemporaryDirectory folder;
+    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
+    try {
+        (void)Nvrtc::get();
+    } catch (const Error& error) {
+        GTEST_SKIP() << error.what();
+    }
+    for (const Type type : {Type::f16, Type::bf16}) {
+        for (const auto& [keys, head, mask] : {std::tuple{49, 32, true}, {128, 64, false}, {16, 16, true}, {100, 48, true}}) {
+            AttentionSpec spec;
+            spec.batch = 8;
+            spec.heads = spec.kv_heads = 4;
+            spec.queries = spec.keys = keys;
+            spec.head_size = spec.value_size = head;
+            spec.type = type;
+            spec.mask = mask;
+            spec.q_strides = spec.k_strides = spec.v_strides = spec.o_strides = {keys * 4 * head, head, 4 * head, 1};
+            spec.mask_dims = {2, 1, keys, keys};
+            spec.mask_strides = {keys * keys, 0, keys, 1};
+            Node node;
+            node.inputs = {0, 1, 2, 3};
+            node.outputs = {4};
+            const KernelSource kernel = short_attention_kernel(Graph{}, node, spec, {256, 132, true});
+            Schedule schedule;
+            schedule.kernels.push_back(kernel.text);
+            for (const int compute : {80, 90})
+                EXPECT_NO_THROW(
+                    (void)compile_kernels(module_source(schedule).text, {.compute = compute, .threads_per_block = 256, .driver_version = 13000}));
+        }
+    }
+}
+
+}  // namespace
+}  // namespace ai_vmm::cuda::test
