@@ -11,6 +11,7 @@
 #include "device/shared_library.hpp"
 #include "driver/kernel_compiler.hpp"
 #include "driver/nvrtc.hpp"
+#include "driver/overlap.hpp"
 
 namespace ai_vmm::cuda::test {
 namespace {
@@ -85,7 +86,7 @@ TEST(CudaSources, TheCCompilerTakesEveryName) {
 
 TEST_F(WithNvrtc, CompilesEveryNameForEveryGeneration) {
     for (const int compute : {75, 80, 86, 89, 90, 100, 120}) {
-        const auto code = compile_kernels(every_name(), {.compute = compute, .threads_per_block = 256, .driver_version = 13000});
+        const auto code = compile_kernels(with_overlap(every_name()), {.compute = compute, .threads_per_block = 256, .driver_version = 13000});
         ASSERT_FALSE(code->empty());
         for (const auto& piece : *code)
             EXPECT_EQ(piece.substr(0, 4),
@@ -93,6 +94,13 @@ TEST_F(WithNvrtc, CompilesEveryNameForEveryGeneration) {
                       "ELF")
                 << compute;
     }
+}
+
+TEST(CudaSources, EveryKernelWaitsForTheOneBefore) {
+    EXPECT_EQ(
+        with_overlap("FUNCTION int f(int x) { return x; }\nKERNEL(k0)(f32* a, f32 (*b)(int)) {\n a[0] = 1; }\nKERNEL(k1)(P) { f(2); }"),
+        "FUNCTION int f(int x) { return x; }\nKERNEL(k0)(f32* a, f32 (*b)(int)) { OVERLAP();\n a[0] = 1; }\nKERNEL(k1)(P) { OVERLAP(); f(2); }");
+    EXPECT_EQ(with_overlap("KERNEL(k"), "KERNEL(k");
 }
 
 TEST_F(WithNvrtc, AGpuTooNewForTheCompilerGetsPtx) {

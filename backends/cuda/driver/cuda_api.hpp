@@ -41,7 +41,7 @@ namespace ai_vmm::cuda {
     X(module_load, "cuModuleLoadData", cuModuleLoadData)                                    \
     X(module_unload, "cuModuleUnload", cuModuleUnload)                                      \
     X(module_function, "cuModuleGetFunction", cuModuleGetFunction)                          \
-    X(launch, "cuLaunchKernel", cuLaunchKernel)                                             \
+    X(launch, "cuLaunchKernelEx", cuLaunchKernelEx)                                         \
     X(stream_create, "cuStreamCreate", cuStreamCreate)                                      \
     X(stream_destroy, "cuStreamDestroy_v2", cuStreamDestroy)                                \
     X(stream_synchronize, "cuStreamSynchronize", cuStreamSynchronize)                       \
@@ -70,7 +70,7 @@ struct CudaApi {
     [[nodiscard]] static const CudaApi& get();
 
     [[nodiscard]] std::string name(CUresult result) const;  ///< "CUDA_ERROR_OUT_OF_MEMORY"
-    /// The Error for a failed call; `doing` reads like "cuLaunchKernel of k3".
+    /// The Error for a failed call; `doing` reads like "cuLaunchKernelEx of k3".
     [[nodiscard]] Error error(CUresult result, std::string_view doing) const;
     void check(CUresult result, std::string_view doing) const {
         if (result != CUDA_SUCCESS) throw error(result, doing);

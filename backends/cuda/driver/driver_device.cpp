@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "driver/cuda_api.hpp"
 #include "driver/kernel_compiler.hpp"
+#include "driver/overlap.hpp"
 
 namespace ai_vmm::cuda {
 
@@ -223,9 +224,21 @@ public:
     }
     void launch(Kernel kernel, const Launch& launch, std::span<void* const> arguments) override {
         const Current current(*device_);
-        device_->check(device_->api.launch(static_cast<CUfunction>(kernel), launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0],
-                                           launch.block[1], launch.block[2], 0, stream_, const_cast<void**>(arguments.data()), nullptr),
-                       "cuLaunchKernel");
+        CUlaunchAttribute overlap{};
+        overlap.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        overlap.value.programmaticStreamSerializationAllowed = 1;
+        CUlaunchConfig config{};
+        config.gridDimX = launch.grid[0];
+        config.gridDimY = launch.grid[1];
+        config.gridDimZ = launch.grid[2];
+        config.blockDimX = launch.block[0];
+        config.blockDimY = launch.block[1];
+        config.blockDimZ = launch.block[2];
+        config.hStream = stream_;
+        config.attrs = &overlap;
+        config.numAttrs = device_->capabilities.compute_major >= 9 ? 1 : 0;  // every kernel waits by itself then (driver/overlap.hpp)
+        device_->check(device_->api.launch(&config, static_cast<CUfunction>(kernel), const_cast<void**>(arguments.data()), nullptr),
+                       "cuLaunchKernelEx");
     }
     void synchronize() override {
         refuse_recording("synchronize");
@@ -351,7 +364,7 @@ void DriverDevice::release_pinned(void* pointer) noexcept {
 std::shared_ptr<Module> DriverDevice::load(const std::string& source) {
     const auto& able = impl_->capabilities;
     const auto code = compile_kernels(
-        source,
+        with_overlap(source),
         {.compute = able.compute_major * 10 + able.compute_minor, .threads_per_block = able.threads_per_block, .driver_version = impl_->api.version});
     return std::make_shared<DriverModule>(impl_, *code);
 }

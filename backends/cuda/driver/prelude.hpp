@@ -10,6 +10,7 @@
 /// Mathematics      C's: expf logf … with f, exp log … for f64; isnan, isinf.
 /// Kernels          KERNEL(name)(parameters) { … }; FUNCTION type name(…) for helpers; BLOCK threads per group; THREAD of 0..BLOCK-1; GROUP (u64) of
 ///                  the grid's x and y; GROUPS (u64), their number; SHARED; BARRIER(); RESTRICT; GLOBAL; UNROLL before a loop.
+///                  OVERLAP() is put first into every kernel (driver/overlap.hpp).
 /// Lanes            WARP threads run in step (1 where there are none); SHUFFLE_XOR_F32(value, lane_mask), _F64, _I32, _I64: every lane must take
 /// part. Atomic updates   ATOMIC_{ADD,MUL,MIN,MAX}_{F32,F64,I32,I64}(T* where, T value), without a result. MIN and MAX of floats ignore a NaN value.
 /// Wide accesses    words4 load16(const void*), void store16(void*, words4), 16-byte aligned; words2 load8, store8, 8-byte aligned; `w[i]` are u32.
@@ -138,6 +139,11 @@ typedef struct __align__(16) { u32 w[4]; } words4; typedef struct __align__(8) {
 #define SHARED __shared__
 #define BARRIER() __syncthreads()
 #define RESTRICT __restrict__
+#if __CUDA_ARCH__ >= 900
+#define OVERLAP() asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory")
+#else
+#define OVERLAP() ((void)0)
+#endif
 #define GLOBAL
 #define UNROLL _Pragma("unroll")
 #define WARP 32
