@@ -82,6 +82,7 @@ ModelFormat format_of(Content content, const fs::path& path, std::string_view by
         case Content::text: refuse(path, describe(content), "name the model's file; a download of Git LFS pointers or an error page is text too");
         case Content::xml:
         case Content::image_or_sound:
+        case Content::fragment:
         case Content::unknown: break;
     }
     refuse(path, describe(content), "name the model's file; if it's encrypted or compressed, unpack it first");
