@@ -54,7 +54,20 @@ TEST(CudaAttention, ShiftedWindows) {
     }
 }
 
-Graph windows(Type type, std::int64_t queries, std::int64_t keys, bool causal, std::int64_t period, std::int64_t batch = 4) {
+/// Signs and magnitudes from 0.25 to 1.
+std::vector<std::uint16_t> random_bits(Type type, std::int64_t count) {
+    std::vector<std::uint16_t> all(static_cast<std::size_t>(count));
+    unsigned state = 1;
+    for (auto& bits : all) {
+        state = state * 1664525U + 1013904223U;
+        const unsigned random = state >> 16;
+        bits = static_cast<std::uint16_t>((random & 0x8000U) | (type == Type::f16 ? 0x3400U + (random & 0x7ffU) : 0x3e80U + (random & 0xffU)));
+    }
+    return all;
+}
+
+Graph windows(Type type, std::int64_t queries, std::int64_t keys, bool causal, std::int64_t period, bool constant_mask = false) {
+    constexpr std::int64_t batch = 4;
     Graph graph;
     Builder b(graph);
     AttentionSpec spec;
@@ -71,7 +84,13 @@ Graph windows(Type type, std::int64_t queries, std::int64_t keys, bool causal, s
                                 b.input(type, {batch, 1, keys, 16}, "v")};
     if (period > 0) {
         spec.mask = true;
-        inputs.push_back(b.input(type, {period, 1, queries, keys}, "mask"));
+        const Dims dims{period, 1, queries, keys};
+        if (constant_mask) {
+            auto bits = std::make_shared<std::vector<std::uint16_t>>(random_bits(type, elements(dims)));
+            inputs.push_back(b.constant(type, dims, {bits, reinterpret_cast<const std::byte*>(bits->data()), bits->size() * 2}));
+        } else {
+            inputs.push_back(b.input(type, dims, "mask"));
+        }
     }
     b.output(b.attention(std::move(inputs), spec), "o");
     return graph;
@@ -95,15 +114,8 @@ std::vector<float> run(Graph graph, const std::shared_ptr<Device>& device) {
     const Type type = graph.value(graph.inputs.front()).type;
     std::vector<std::vector<std::uint16_t>> inputs;
     std::vector<const void*> pointers;
-    unsigned state = 1;
     for (ValueId id : graph.inputs) {
-        inputs.emplace_back(static_cast<std::size_t>(elements(graph.value(id).dims)));
-        for (auto& bits : inputs.back()) {
-            state = state * 1664525U + 1013904223U;
-            // Of either type: signs and magnitudes from 0.25 to 1.
-            const unsigned random = state >> 16;
-            bits = static_cast<std::uint16_t>((random & 0x8000U) | (type == Type::f16 ? 0x3400U + (random & 0x7ffU) : 0x3e80U + (random & 0xffU)));
-        }
+        inputs.push_back(random_bits(type, elements(graph.value(id).dims)));
         pointers.push_back(inputs.back().data());
     }
     std::vector<std::uint16_t> output(static_cast<std::size_t>(elements(graph.value(graph.outputs.front()).dims)));
@@ -133,10 +145,12 @@ void compare_forms(const std::shared_ptr<Device>& device) {
             for (const bool causal : {false, true}) {
                 for (const int period : {0, 1, 2, 4}) {
                     SCOPED_TRACE(fmt::format("{} {}x{} causal {} period {}", to_string(type), queries, keys, causal, period));
-                    const Graph graph = windows(type, queries, keys, causal, period);
-                    const std::vector<float> actual = run(graph, device);
-                    const std::vector<float> expected = run(expand_attention(graph, true), device);
-                    for (std::size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], type == Type::f16 ? 2e-3 : 2e-2) << i;
+                    for (const bool constant : {false, true}) {
+                        const Graph graph = windows(type, queries, keys, causal, period, constant);
+                        const std::vector<float> actual = run(graph, device);
+                        const std::vector<float> expected = run(expand_attention(graph, true), device);
+                        for (std::size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], type == Type::f16 ? 2e-3 : 2e-2) << i;
+                    }
                 }
             }
         }
@@ -179,9 +193,9 @@ TEST(CudaAttention, TheTensorCoresFormCompiles) {
             Node node;
             node.inputs = {0, 1, 2, 3};
             node.outputs = {4};
-            const KernelSource kernel = short_attention_kernel(Graph{}, node, spec, {256, 132, true});
             Schedule schedule;
-            schedule.kernels.push_back(kernel.text);
+            for (const bool fragments : {false, true})
+                schedule.kernels.push_back(short_attention_kernel(node, spec, fragments, {256, 132, true}).text);
             for (const int compute : {80, 90})
                 EXPECT_NO_THROW(
                     (void)compile_kernels(module_source(schedule).text, {.compute = compute, .threads_per_block = 256, .driver_version = 13000}));

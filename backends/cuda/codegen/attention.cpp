@@ -24,9 +24,10 @@ FUNCTION void @_rows(u32* b0, u32* b1, const T* p) {
 FUNCTION void @_columns(u32* b0, u32* b1, const T* p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(*b0), "=r"(*b1) : "r"((u32)__cvta_generic_to_shared(p)) : "memory");
 }
-FUNCTION f32 @_score(f32 x, MASK_PARAMETER int row, int column) {
+FUNCTION f32 @_exp2(f32 x) { f32 r; asm("ex2.approx.f32 %0, %1;" : "=f"(r) : "f"(x)); return r; }
+FUNCTION f32 @_score(f32 x, f32 added, int row, int column) {
     if (column >= KEYS || (CAUSAL && column > row)) return -F32_INFINITY;
-    return x * SCALE MASK_TERM;
+    return x * SCALE + added;
 }
 KERNEL(@)(PARAMETERS) {
     SHARED words4 memory[PAIRS * 2 * KEYS16 * @_S / 8];
@@ -67,6 +68,7 @@ KERNEL(@)(PARAMETERS) {
             a[c][2] = r0 < QUERIES ? *(const u32*)(qp + (r0 * (i64)QP + (c * 16 + 8 + 2 * t))) : 0u;
             a[c][3] = r1 < QUERIES ? *(const u32*)(qp + (r1 * (i64)QP + (c * 16 + 8 + 2 * t))) : 0u;
         }
+        MASK_ROWS
         f32 s[@_NT][4], m0 = -F32_INFINITY, m1 = -F32_INFINITY, l0 = 0, l1 = 0;
         UNROLL
         for (int j = 0; j < @_NT; ++j) {
@@ -79,8 +81,9 @@ KERNEL(@)(PARAMETERS) {
             }
             UNROLL
             for (int c = 0; c < 2; ++c) {
-                s[j][c] = @_score(s[j][c], MASK_ARGUMENT r0, j * 8 + 2 * t + c);
-                s[j][2 + c] = @_score(s[j][2 + c], MASK_ARGUMENT r1, j * 8 + 2 * t + c);
+                const int column = j * 8 + 2 * t + c;
+                s[j][c] = @_score(s[j][c], MASK_0, r0, column);
+                s[j][2 + c] = @_score(s[j][2 + c], MASK_1, r1, column);
                 m0 = fmaxf(m0, s[j][c]);
                 m1 = fmaxf(m1, s[j][2 + c]);
             }
@@ -95,8 +98,8 @@ KERNEL(@)(PARAMETERS) {
         for (int j = 0; j < @_NT; ++j) {
             UNROLL
             for (int c = 0; c < 2; ++c) {
-                s[j][c] = exp2f((s[j][c] - m0) * 1.4426950408889634f);
-                s[j][2 + c] = exp2f((s[j][2 + c] - m1) * 1.4426950408889634f);
+                s[j][c] = @_exp2((s[j][c] - m0) * 1.4426950408889634f);
+                s[j][2 + c] = @_exp2((s[j][2 + c] - m1) * 1.4426950408889634f);
                 l0 += s[j][c];
                 l1 += s[j][2 + c];
             }
@@ -105,6 +108,7 @@ KERNEL(@)(PARAMETERS) {
         l1 += SHUFFLE_XOR_F32(l1, 1);
         l0 += SHUFFLE_XOR_F32(l0, 2);
         l1 += SHUFFLE_XOR_F32(l1, 2);
+        const f32 w0 = 1.0f / l0, w1 = 1.0f / l1;
         f32 r[FEATURES / 8][4];
         UNROLL
         for (int n = 0; n < FEATURES / 8; ++n) r[n][0] = r[n][1] = r[n][2] = r[n][3] = 0;
@@ -124,8 +128,8 @@ KERNEL(@)(PARAMETERS) {
         }
         UNROLL
         for (int n = 0; n < FEATURES / 8; ++n) {
-            if (r0 < QUERIES) *(u32*)(op + (r0 * (i64)OP + (n * 8 + 2 * t))) = PACK(TO(r[n][0] / l0), TO(r[n][1] / l0));
-            if (r1 < QUERIES) *(u32*)(op + (r1 * (i64)OP + (n * 8 + 2 * t))) = PACK(TO(r[n][2] / l1), TO(r[n][3] / l1));
+            if (r0 < QUERIES) *(u32*)(op + (r0 * (i64)OP + (n * 8 + 2 * t))) = PACK(TO(r[n][0] * w0), TO(r[n][1] * w0));
+            if (r1 < QUERIES) *(u32*)(op + (r1 * (i64)OP + (n * 8 + 2 * t))) = PACK(TO(r[n][2] * w1), TO(r[n][3] * w1));
         }
     }
 }
@@ -173,16 +177,30 @@ void replace(std::string& text, std::string_view name, std::string_view by) {
 bool prefers_short_attention(const AttentionSpec& spec, const CodegenTarget& target) {
     if (!is_short_attention(spec)) return false;
     const std::int64_t tiles = spec.batch * spec.heads * ((spec.queries + 15) / 16);
-    return spec.keys <= 64 || (target.tensor_cores && tiles <= 2 * static_cast<std::int64_t>(target.multiprocessors));
+    return spec.keys <= 64 || (has_fast_form(target) && tiles <= 2 * static_cast<std::int64_t>(target.multiprocessors));
 }
+
+Fragments mask_fragments(const AttentionSpec& spec, const Dims& mask) {
+    const std::int64_t tiles = (spec.queries + 15) / 16, columns = (spec.keys + 15) / 16 * 16;
+    Fragments out;
+    out.dims = {mask[0], mask[1], tiles, 32, columns / 2};
+    out.body = fmt::format(
+        "const idx row = i2 * 16 + i3 / 4 + i4 % 4 / 2 * 8, column = i4 / 4 * 8 + i3 % 4 * 2 + i4 % 2; return row < (idx){} && column < (idx){} ? "
+        "in0(i0, "
+        "i1, {}, {}) : 0;",
+        spec.queries, spec.keys, mask[2] == 1 ? "0" : "row", mask[3] == 1 ? "0" : "column");
+    return out;
+}
+
+bool has_fast_form(const CodegenTarget& target) { return target.tensor_cores && target.threads_per_block == 256; }
 
 bool fits_short_attention(const Dims& strides, std::int64_t offset) {
     return strides.size() == 4 && strides[3] == 1 && offset % 8 == 0 &&
            std::all_of(strides.begin(), strides.end() - 1, [](std::int64_t stride) { return stride % 8 == 0; });
 }
 
-KernelSource short_attention_kernel(const Graph& graph, const Node& node, const AttentionSpec& spec, const CodegenTarget& target) {
-    const bool fast = target.tensor_cores && target.threads_per_block == 256;
+KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec, bool mask_in_fragments, const CodegenTarget& target) {
+    const bool fast = has_fast_form(target);
     const std::int64_t count = spec.batch * spec.heads, tiles = (spec.queries + 15) / 16, keys = (spec.keys + 15) / 16 * 16;
     // A block has eight warps. Windows share a block; a pair of few tiles on an idle device is spread over blocks instead.
     std::int64_t warps = 1, pairs = 8, splits = 1;
@@ -197,23 +215,35 @@ KernelSource short_attention_kernel(const Graph& graph, const Node& node, const 
     const std::int64_t each = (tiles + splits - 1) / splits;
 
     std::string text(fast ? kTensorCores : kScalar);
-    std::string mask_pointer, mask_term, mask_parameter, mask_argument;
+    std::string mask_pointer, mask_rows, mask_0 = "0", mask_1 = "0", mask_term;
     const std::string type(to_string(spec.type));
     if (spec.mask) {
         const auto stride = [&](std::size_t d) { return spec.mask_dims[d] == 1 ? 0 : spec.mask_strides[d]; };
         mask_pointer = fmt::format("const T* mp = mask + (b % {} * (i64){} + h * (i64){});", spec.mask_dims[0], stride(0), stride(1));
-        // Rows beyond the last query are computed and thrown away: they read what the last one does.
-        mask_term = fmt::format("+ from_{}(mp[(row < {} ? row : {}) * (i64){} + column * (i64){}])", type, spec.queries, spec.queries - 1, stride(2),
-                                stride(3));
-        mask_parameter = "const T* mp,";
-        mask_argument = "mp,";
+        mask_term = fmt::format("+ from_{}(mp[row * (i64){} + column * (i64){}])", type, stride(2), stride(3));
+        if (mask_in_fragments) {
+            // Whole fragments side by side per lane: accesses of 16 bytes, all of a warp's together.
+            mask_rows = fmt::format(
+                "words4 mw[@_NT / 2]; for (int j = 0; j < @_NT / 2; ++j) mw[j] = load16(mp + (((tile * 32 + lane) * @_NT + 2 * j) * 4));");
+            const auto half = [&](int row) {
+                return fmt::format("from_{0}(c == 0 ? low_{0}(mw[j / 2].w[j % 2 * 2 + {1}]) : high_{0}(mw[j / 2].w[j % 2 * 2 + {1}]))", type, row);
+            };
+            mask_0 = half(0);
+            mask_1 = half(1);
+        } else {
+            // Rows beyond the last query are computed and thrown away: they read what the last one does.
+            mask_rows = fmt::format("const T* m0p = mp + (r0 < {0} ? r0 : {1}) * (i64){2}; const T* m1p = mp + (r1 < {0} ? r1 : {1}) * (i64){2};",
+                                    spec.queries, spec.queries - 1, stride(2));
+            mask_0 = fmt::format("column < KEYS ? from_{}(m0p[column * {}]) : 0", type, stride(3));
+            mask_1 = fmt::format("column < KEYS ? from_{}(m1p[column * {}]) : 0", type, stride(3));
+        }
     }
     std::string parameters = fmt::format("const {0}* RESTRICT q, const {0}* RESTRICT k, const {0}* RESTRICT v, ", type);
     if (spec.mask) parameters += fmt::format("const {}* RESTRICT mask, ", type);
     parameters += fmt::format("{}* RESTRICT o", type);
     const std::pair<std::string_view, std::string> names[] = {
-        {"PARAMETERS", parameters},         {"MASK_POINTER", mask_pointer},   {"MASK_TERM", mask_term},
-        {"MASK_PARAMETER", mask_parameter}, {"MASK_ARGUMENT", mask_argument},
+        {"PARAMETERS", parameters}, {"MASK_POINTER", mask_pointer}, {"MASK_ROWS", mask_rows}, {"MASK_0", mask_0},
+        {"MASK_1", mask_1},         {"MASK_TERM", mask_term},
     };
     for (const auto& [name, by] : names) replace(text, name, by);
     const std::pair<std::string_view, std::string> macros[] = {
@@ -257,7 +287,6 @@ KernelSource short_attention_kernel(const Graph& graph, const Node& node, const 
     out.arguments = {node.inputs[0], node.inputs[1], node.inputs[2]};
     if (spec.mask) out.arguments.push_back(node.inputs[3]);
     out.arguments.push_back(node.outputs.front());
-    (void)graph;
     const std::int64_t groups =
         fast ? (count + pairs - 1) / pairs * splits : (count * spec.queries + target.threads_per_block - 1) / target.threads_per_block;
     constexpr std::int64_t kMost = 1 << 30;

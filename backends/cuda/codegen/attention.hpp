@@ -13,8 +13,19 @@ namespace ai_vmm::cuda {
 /// Whether Q, K or V may lie so: features side by side, everything else in eights of elements, for accesses of 16 bytes. @param offset  in elements
 [[nodiscard]] bool fits_short_attention(const Dims& strides, std::int64_t offset);
 
+/// Whether the kernel runs on tensor cores there.
+[[nodiscard]] bool has_fast_form(const CodegenTarget& target);
+
+/// A mask as the tensor cores' form reads it fastest, in the order in which lanes hold scores: a Compute body over the mask.
+struct Fragments {
+    Dims dims;
+    std::string body;
+};
+[[nodiscard]] Fragments mask_fragments(const AttentionSpec& spec, const Dims& mask);
+
 /// Scores stay in registers as f32, products go through tensor cores; one read of Q, K and V, one write of the result (after Dao et al.,
 /// "FlashAttention", 2022, without its outer loop). Spec's strides are filled in. Inputs and the output of `node` are placed.
-[[nodiscard]] KernelSource short_attention_kernel(const Graph& graph, const Node& node, const AttentionSpec& spec, const CodegenTarget& target);
+/// @param mask_in_fragments  its mask, of `spec.mask_dims`, was brought into the form of mask_fragments(), whose strides spec.mask_strides has
+[[nodiscard]] KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec, bool mask_in_fragments, const CodegenTarget& target);
 
 }  // namespace ai_vmm::cuda

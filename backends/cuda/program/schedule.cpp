@@ -708,9 +708,22 @@ private:
             if (!at || !fits_short_attention(at->strides, at->offset)) copy_into(n, k, row_major_strides(value(input(k)).dims));
             *strides[k] = place(input(k))->strides;
         }
+        bool fragments = false;
         if (spec.mask) {
-            if (!place(input(3))) require_layout(n, 3, row_major_strides(value(input(3)).dims));
             spec.mask_dims = value(input(3)).dims;
+            fragments = has_fast_form(target_) && prepared_[static_cast<std::size_t>(input(3))];
+            if (fragments) {
+                const Fragments form = mask_fragments(spec, spec.mask_dims);
+                Builder builder(graph());
+                builder.set_name(graph().nodes[static_cast<std::size_t>(n)].name);
+                const ValueId made = builder.compute(spec.type, form.dims, {input(3)}, {"Fragments", form.body, 1, {}, {}});
+                grow_with(made, true);
+                place_row_major(made);
+                emit(compute_kernel(graph(), out_.places, made, target_), Node(graph().nodes.back()));
+                graph().nodes[static_cast<std::size_t>(n)].inputs[3] = made;
+            } else if (!place(input(3))) {
+                require_layout(n, 3, row_major_strides(value(input(3)).dims));
+            }
             spec.mask_strides = place(input(3))->strides;
         }
         // Heads side by side: what the transpose and reshape after it want.
@@ -718,7 +731,7 @@ private:
         place(output) = Place{output, strides_in_order(value(output).dims, {0, 2, 1, 3}), 0};
         spec.o_strides = place(output)->strides;
         const Node node = graph().nodes[static_cast<std::size_t>(n)];
-        emit(short_attention_kernel(graph(), node, spec, target_), node);
+        emit(short_attention_kernel(node, spec, fragments, target_), node);
     }
 
     std::unique_ptr<LibraryCall> attention_call(int n) {
