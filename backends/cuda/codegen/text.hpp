@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Pieces of kernel sources that the forms of kernels share.
+#pragma once
+
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "codegen/kernels.hpp"
+
+namespace ai_vmm::cuda {
+
+/// The C type that values of `type` are computed in, and the one that they are stored in.
+[[nodiscard]] std::string_view compute_type(Type type);
+[[nodiscard]] std::string_view storage_type(Type type);
+/// An expression for element `at` of `pointer`, and a statement that stores one.
+[[nodiscard]] std::string load(Type type, const std::string& pointer, const std::string& at);
+[[nodiscard]] std::string store(Type type, const std::string& pointer, const std::string& at, const std::string& value);
+/// ", idx i0, idx i1" and ", i0, i1".
+[[nodiscard]] std::string coordinates(std::size_t rank);
+[[nodiscard]] std::string arguments_of(std::size_t rank);
+/// ", s0, s1"
+[[nodiscard]] std::string known_names(std::size_t stages);
+/// Offset in elements of coordinates i0, i1, …
+[[nodiscard]] std::string offset_expression(const Dims& dims, const Dims& strides);
+/// A one-element constant as a literal.
+[[nodiscard]] std::optional<std::string> scalar_literal(const Value& value);
+/// Coordinates "const idx i0 = …;" of the linear position `from`, over the dimensions `order` from outermost to innermost.
+[[nodiscard]] std::string decompose(const Dims& dims, const std::vector<int>& order, const std::string& from);
+/// Dimensions from the widest stride to the narrowest.
+[[nodiscard]] std::vector<int> memory_order(const Dims& dims, const Dims& strides);
+/// A launch of `count` groups.
+[[nodiscard]] Launch groups(std::int64_t count, int threads);
+[[nodiscard]] int power_of_two_at_least(std::int64_t value);
+
+struct CombineText {
+    std::string identity;
+    std::string expression;  ///< of x and y
+};
+[[nodiscard]] CombineText combine_text(Rowwise::Combine combine, Type accumulator);
+
+/// Collects the functions that one kernel needs.
+class Functions {
+public:
+    Functions(const Graph& graph, const Places& places) : graph_(graph), places_(places) {}
+
+    /// The name of the function that gives an element of `id`.
+    std::string reader(ValueId id);
+    /// `body` with inK calls bound to the readers of the node's inputs.
+    std::string bound(const Node& node, const std::string& body);
+    /// The parameter that points to a placed value.
+    std::string argument(ValueId id, bool written);
+    /// Says that offsets of such a tensor are computed.
+    void use(const Dims& dims, const Dims& strides);
+    /// Everything together: `kernel` is what follows the functions.
+    [[nodiscard]] KernelSource finish(const std::string& kernel, const Launch& launch) const;
+    [[nodiscard]] bool wide() const noexcept { return wide_; }
+
+private:
+    static std::int64_t reach(const Dims& dims, const Dims& strides);
+
+    const Graph& graph_;
+    const Places& places_;
+    std::string text_;
+    std::map<ValueId, std::string> names_;
+    std::map<std::pair<ValueId, bool>, int> arguments_;
+    std::vector<std::pair<ValueId, bool>> order_;
+    int count_ = 0;
+    bool wide_ = false;
+};
+
+}  // namespace ai_vmm::cuda
