@@ -5,103 +5,14 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cmath>
-#include <cstring>
 #include <limits>
 #include <map>
 #include <optional>
-#include <set>
+
+#include "graph/rewriter.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
-
-/// Walks a graph's nodes in order and writes them, or others in their place, into a new graph with the same values.
-class Rewriter {
-public:
-    explicit Rewriter(Graph graph) : old_(std::move(graph)), builder_(new_) {
-        uses_.assign(old_.values.size(), 0);
-        for (const Node& node : old_.nodes) {
-            for (ValueId id : node.inputs) ++uses_[static_cast<std::size_t>(id)];
-        }
-        for (ValueId id : old_.outputs) uses_[static_cast<std::size_t>(id)] += 1000;
-        new_.values = std::move(old_.values);
-        new_.inputs = old_.inputs;
-        new_.input_names = std::move(old_.input_names);
-        new_.output_names = std::move(old_.output_names);
-        for (Value& value : new_.values) {
-            if (value.source == Source::node) value.index = -1;
-        }
-    }
-    virtual ~Rewriter() = default;
-
-    Graph run() {
-        for (Node& node : old_.nodes) {
-            for (ValueId& id : node.inputs) id = current(id);
-            builder_.set_name(node.name);
-            if (node.outputs.size() == 1) {
-                const std::size_t before = new_.values.size();
-                if (const auto replacement = rewrite(node)) {
-                    replaced_[node.outputs.front()] = *replacement;
-                    // The new value is read where the old one was.
-                    if (uses_.size() < new_.values.size()) uses_.resize(new_.values.size(), 1);
-                    const bool existed = static_cast<std::size_t>(*replacement) < before;
-                    const int added = uses_[static_cast<std::size_t>(node.outputs.front())];
-                    uses_[static_cast<std::size_t>(*replacement)] = existed ? uses_[static_cast<std::size_t>(*replacement)] + added : added;
-                    continue;
-                }
-            }
-            for (ValueId id : node.outputs) new_.values[static_cast<std::size_t>(id)].index = static_cast<int>(new_.nodes.size());
-            new_.nodes.push_back(std::move(node));
-        }
-        for (ValueId id : old_.outputs) new_.outputs.push_back(current(id));
-        return std::move(new_);
-    }
-
-protected:
-    /// What computes the node's result instead; none: the node stays.
-    virtual std::optional<ValueId> rewrite(const Node& node) = 0;
-
-    [[nodiscard]] const Value& value(ValueId id) const { return new_.value(id); }
-    [[nodiscard]] const Dims& dims(ValueId id) const { return new_.value(id).dims; }
-    [[nodiscard]] const Node* producer(ValueId id) const {
-        const Value& of = value(id);
-        return of.source == Source::node && of.index >= 0 ? &new_.nodes[static_cast<std::size_t>(of.index)] : nullptr;
-    }
-    [[nodiscard]] bool used_once(ValueId id) const {
-        return static_cast<std::size_t>(id) >= uses_.size() || uses_[static_cast<std::size_t>(id)] <= 1;
-    }
-
-    /// The producer of `id` seen through reshapes that nothing else reads, if it is a `What`. `id` becomes its own result.
-    template <typename What>
-    const Node* through_reshapes(ValueId& id) const {
-        for (;;) {
-            const Node* node = producer(id);
-            if (node == nullptr || !used_once(id)) return nullptr;
-            if (std::holds_alternative<What>(node->what)) return node;
-            const auto* compute = std::get_if<Compute>(&node->what);
-            if (compute == nullptr || compute->view.kind != View::Kind::reshape) return nullptr;
-            id = node->inputs.front();
-        }
-    }
-
-    void forget_use(ValueId id) {
-        if (static_cast<std::size_t>(id) < uses_.size()) --uses_[static_cast<std::size_t>(id)];
-    }
-
-    Builder& builder() { return builder_; }
-    Graph& graph() { return new_; }
-
-private:
-    [[nodiscard]] ValueId current(ValueId id) const {
-        for (auto found = replaced_.find(id); found != replaced_.end(); found = replaced_.find(id)) id = found->second;
-        return id;
-    }
-
-    Graph old_, new_;
-    Builder builder_;
-    std::vector<int> uses_;
-    std::map<ValueId, ValueId> replaced_;
-};
 
 std::optional<Activation> activation_of(const Node& node) {
     const auto* compute = std::get_if<Compute>(&node.what);
@@ -136,19 +47,13 @@ std::string renumbered(const std::string& body, const std::vector<int>& to) {
 
 class Fuse final : public Rewriter {
 public:
-    using Rewriter::Rewriter;
+    Fuse(Graph graph, const FuseOptions& options) : Rewriter(std::move(graph)), options_(options) {}
 
 private:
     std::optional<ValueId> rewrite(const Node& node) override {
         const auto* compute = std::get_if<Compute>(&node.what);
         if (compute == nullptr) return std::nullopt;
-        if (compute->view.kind == View::Kind::reshape) {
-            const Node* before = producer(node.inputs.front());
-            const auto* inner = before == nullptr ? nullptr : std::get_if<Compute>(&before->what);
-            if (inner == nullptr || inner->view.kind != View::Kind::reshape) return std::nullopt;
-            if (used_once(node.inputs.front())) forget_use(before->inputs.front());
-            return builder().reshape(before->inputs.front(), dims(node.outputs.front()));
-        }
+        if (compute->view.kind != View::Kind::none) return joined_views(node);
         if (const auto x = swish_of(node, *compute)) {
             // x * sigmoid(x), as exporters write it.
             Node swish;
@@ -184,15 +89,17 @@ private:
     }
 
     std::optional<ValueId> activate(const Node& node, Activation activation) {
-        ValueId id = node.inputs.front();
+        const ValueId id = node.inputs.front();
         const Dims out = dims(node.outputs.front());
-        if (const Node* found = through_reshapes<Matmul>(id)) {
+        if (ViewChain chain; const Node* found = product_behind(id, chain)) {
             Matmul what = std::get<Matmul>(found->what);
             if (what.spec.activation != Activation::none || !is_float(what.spec.type)) return std::nullopt;
+            const bool narrow = what.spec.result == Type::f16 || what.spec.result == Type::bf16;
+            if (activation == Activation::gelu_erf && narrow && options_.tanh_for_narrow_gelu) activation = Activation::gelu_tanh;
             // What libraries have; the rest is one pass over the result either way.
             if (activation != Activation::relu && activation != Activation::gelu_tanh) return std::nullopt;
             what.spec.activation = activation;
-            return builder().reshape(append(std::vector<ValueId>(found->inputs), what, value(id).type, dims(id)), out);
+            return with_product(chain, std::vector<ValueId>(found->inputs), what);
         }
         if (!used_once(id)) return std::nullopt;
         const Node* found = producer(id);
@@ -200,48 +107,45 @@ private:
         Convolution what = std::get<Convolution>(found->what);
         if (what.spec.activation != Activation::none) return std::nullopt;
         what.spec.activation = activation;
-        return append(std::vector<ValueId>(found->inputs), what, value(id).type, out);
-    }
-
-    template <typename What>
-    ValueId append(std::vector<ValueId> inputs, What what, Type type, const Dims& out) {
-        if constexpr (std::is_same_v<What, Matmul>) {
-            const ValueId first = inputs[0], second = inputs[1];
-            const ValueId made = builder().matmul(first, second, what.spec);
-            graph().nodes.back().inputs = std::move(inputs);
-            (void)type, (void)out;
-            return made;
-        } else {
-            (void)type, (void)out;
-            return builder().convolution(std::move(inputs), what.spec);
-        }
+        return builder().convolution(std::vector<ValueId>(found->inputs), what.spec);
     }
 
     std::optional<ValueId> add_to_matmul(const Node& node, std::size_t k) {
-        ValueId id = node.inputs[k];
-        const ValueId other = node.inputs[1 - k];
-        const Node* found = through_reshapes<Matmul>(id);
+        const ValueId id = node.inputs[k], other = node.inputs[1 - k];
+        ViewChain chain;
+        const Node* found = product_behind(id, chain);
         if (found == nullptr) return std::nullopt;
         Matmul what = std::get<Matmul>(found->what);
         const Dims out = dims(node.outputs.front());
         if (what.spec.activation != Activation::none || !is_float(what.spec.type) || elements(out) != elements(dims(id)) ||
             value(node.outputs.front()).type != what.spec.result)
             return std::nullopt;
+        // The innermost dimension is the product's columns still.
+        const bool columns = chain.dims.back() == what.spec.n && !chain.order.empty() &&
+                             chain.order.back() == static_cast<int>(chain.factors.size()) - 1 && chain.factors.back() == what.spec.n;
         std::vector<ValueId> inputs(found->inputs);
         const Dims& added = dims(other);
-        if (!what.spec.bias && !what.spec.residual && elements(added) == what.spec.n && !added.empty() && added.back() == what.spec.n &&
-            out.back() == what.spec.n && value(other).type == what.spec.type) {
+        if (!what.spec.bias && !what.spec.residual && (columns || what.spec.n == 1) && elements(added) == what.spec.n && !added.empty() &&
+            added.back() == what.spec.n && out.back() == what.spec.n && value(other).type == what.spec.type) {
             what.spec.bias = true;
             what.spec.bias_type = value(other).type;
             inputs.insert(inputs.begin() + 2, builder().reshape(other, {what.spec.n}));
-        } else if (!what.spec.residual && elements(added) == elements(out) && what.spec.type == what.spec.result &&
+        } else if (!what.spec.residual && chain.in_order() && elements(added) == elements(out) && what.spec.type == what.spec.result &&
                    value(other).type == what.spec.type) {
             what.spec.residual = true;
-            inputs.push_back(builder().reshape(other, dims(id)));
+            inputs.push_back(builder().reshape(other, dims(chain.source)));
         } else {
             return std::nullopt;
         }
-        return builder().reshape(append(std::move(inputs), what, what.spec.result, dims(id)), out);
+        if (!chain.reshape(out)) return std::nullopt;
+        return with_product(chain, std::move(inputs), what);
+    }
+
+    /// The chain of views over another product.
+    ValueId with_product(ViewChain chain, std::vector<ValueId> inputs, const Matmul& what) {
+        chain.source = builder().matmul(inputs[0], inputs[1], what.spec);
+        graph().nodes.back().inputs = std::move(inputs);
+        return view(chain);
     }
 
     std::optional<ValueId> add_to_convolution(const Node& node, std::size_t k) {
@@ -268,7 +172,7 @@ private:
         } else {
             return std::nullopt;
         }
-        return append(std::move(inputs), what, what.spec.type, out);
+        return builder().convolution(std::move(inputs), what.spec);
     }
 
     /// An elementwise operation on a normalisation's result becomes its epilogue.
@@ -315,31 +219,26 @@ private:
         }
         return std::nullopt;
     }
-};
 
-std::optional<double> scalar(const Value& value) {
-    if (value.source != Source::constant || elements(value.dims) != 1) return std::nullopt;
-    if (value.type == Type::f32) {
-        float number = 0;
-        std::memcpy(&number, value.constant.data, sizeof number);
-        return number;
-    }
-    if (value.type == Type::f16) {
-        std::uint16_t half = 0;
-        std::memcpy(&half, value.constant.data, sizeof half);
-        const int exponent = (half >> 10) & 31;
-        const double mantissa = half & 1023;
-        const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
-        return (half >> 15) != 0 ? -magnitude : magnitude;
-    }
-    return std::nullopt;
-}
+    const FuseOptions options_;
+};
 
 class RecogniseAttention final : public Rewriter {
 public:
     using Rewriter::Rewriter;
 
 private:
+    /// A constant that adds nothing.
+    [[nodiscard]] bool all_zero(ValueId id) const {
+        const Node* node = producer(id);
+        const auto* compute = node == nullptr ? nullptr : std::get_if<Compute>(&node->what);
+        if (compute != nullptr && node->inputs.size() == 1 && (compute->op == "Convert" || compute->view.kind != View::Kind::none))
+            return all_zero(node->inputs.front());
+        const Value& at = value(id);
+        if (at.source != Source::constant || !is_float(at.type)) return false;
+        return std::all_of(at.constant.data, at.constant.data + bytes(at.type, at.dims), [](std::byte byte) { return byte == std::byte{0}; });
+    }
+
     /// What is added to scores of shape `space` as (batch or a divisor or 1, heads or 1, queries or 1, keys or 1).
     std::optional<ValueId> as_mask(ValueId id, const Dims& space) {
         if (dims(id).size() > space.size()) return std::nullopt;
@@ -427,7 +326,8 @@ private:
                 if (dims(scores) != space || (dims(other) == space && !left_full)) return std::nullopt;
                 const auto mask = as_mask(other, space);
                 if (!mask) return std::nullopt;
-                masks.push_back(*mask);
+                // Models whose tokens are all valid carry a mask that masks nothing.
+                if (!all_zero(other)) masks.push_back(*mask);
             } else {
                 return std::nullopt;
             }
@@ -551,7 +451,7 @@ ValueId append_expanded_attention(Builder& b, const AttentionSpec& spec, const s
     return b.reshape(result, {spec.batch, spec.heads, spec.queries, spec.value_size});
 }
 
-Graph fuse(Graph graph) { return Fuse(std::move(graph)).run(); }
+Graph fuse(Graph graph, const FuseOptions& options) { return Fuse(std::move(graph), options).run(); }
 Graph recognise_attention(Graph graph) { return RecogniseAttention(std::move(graph)).run(); }
 Graph expand_attention(Graph graph, bool all) { return ExpandAttention(std::move(graph), all).run(); }
 

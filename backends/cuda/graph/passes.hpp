@@ -6,9 +6,23 @@
 
 namespace ai_vmm::cuda {
 
+/// What several operations of a model say in a roundabout way becomes one: GELU written out; numbers that scale a product or its operands (they join
+/// its alpha); chains of reshapes and transposes; rows that are permuted before a product and back behind it.
+[[nodiscard]] Graph simplify(Graph graph);
+
+struct FuseOptions {
+    /// In f16 and bf16 a GELU behind a product is its tanh form, which libraries store with the product; the exact one costs a pass over the result.
+    /// They differ by less than 5e-4, what f16 rounds by near 1 (docs/design/0006).
+    bool tanh_for_narrow_gelu = true;
+};
+
 /// Biases, residuals and activations after matrix products and convolutions become part of them, as far as MatmulSpec and ConvolutionSpec say it;
 /// elementwise operations after normalisations and softmax become part of those.
-[[nodiscard]] Graph fuse(Graph graph);
+[[nodiscard]] Graph fuse(Graph graph, const FuseOptions& options = {});
+
+/// Products of one matrix with several constant ones become one product with all of these side by side, and its results slices: queries, keys and
+/// values, say. Of the model's order: fuse() comes before, so that biases join too.
+[[nodiscard]] Graph merge_products(Graph graph);
 
 /// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.
 [[nodiscard]] Graph recognise_attention(Graph graph);

@@ -654,7 +654,9 @@ private:
                 const ValueId id = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
                 const Dims& dims = value(id).dims;
                 const auto& at = place(id);
-                if (at) {
+                // Engines are chosen for addresses that are multiples of 16 bytes, in every batch.
+                const std::int64_t size = bits(value(id).type);
+                if (at && at->offset * size % 128 == 0 && (dims[0] == 1 || at->strides[0] * size % 128 == 0)) {
                     const std::int64_t rows = dims[1], columns = dims[2];
                     const std::int64_t r = rows == 1 ? std::max<std::int64_t>(columns, 1) : at->strides[1], c = columns == 1 ? 1 : at->strides[2];
                     batch_stride = dims[0] == 1 ? 0 : at->strides[0];
@@ -849,7 +851,8 @@ bool Schedule::has_host_steps() const {
 }
 
 Schedule make_schedule(Graph graph, Device& device) {
-    graph = fuse(expand_attention(recognise_attention(choose_recurrences(std::move(graph), device)), false));
+    graph = expand_attention(recognise_attention(simplify(choose_recurrences(std::move(graph), device))), false);
+    graph = merge_products(fuse(std::move(graph)));
     try {
         return Scheduler(graph, device).run();
     } catch (const NoAttention&) {

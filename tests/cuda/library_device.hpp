@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+/// A HostDevice with libraries: products, convolutions and attention by plain loops over the strides that their specifications give. Shows what a
+/// schedule is where cuBLASLt and cuDNN are, and that what it hands them is right.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "cuda/host_device.hpp"
+
+namespace ai_vmm::cuda::test {
+
+class LibraryDevice : public HostDevice {
+public:
+    LibraryDevice();
+    using Device::make;
+    [[nodiscard]] std::unique_ptr<LibraryCall> make(const MatmulSpec& spec) override;
+    [[nodiscard]] std::unique_ptr<LibraryCall> make(const ConvolutionSpec& spec) override;
+    [[nodiscard]] std::unique_ptr<LibraryCall> make(const AttentionSpec& spec) override;
+
+    /// Whether attention of a specification is taken. Default: all in f16 and bf16, as cuDNN's.
+    std::function<bool(const AttentionSpec&)> takes_attention;
+    /// What was made, in order.
+    std::vector<MatmulSpec> matmuls;
+    std::vector<ConvolutionSpec> convolutions;
+    std::vector<AttentionSpec> attentions;
+};
+
+}  // namespace ai_vmm::cuda::test

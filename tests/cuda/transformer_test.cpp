@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+/// What transformers become where libraries run products and attention: the same numbers, and no step more than they need.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+#include <openvino/runtime/core.hpp>
+
+#include "cuda/library_device.hpp"
+#include "cuda/trial.hpp"
+#include "graph/passes.hpp"
+#include "graph/views.hpp"
+#include "lower/lower.hpp"
+#include "program/program.hpp"
+
+namespace ai_vmm::cuda::test {
+namespace {
+
+using namespace ov::op;
+using Output = ov::Output<ov::Node>;
+using ov::element::f32;
+
+template <typename Op, typename... Arguments>
+Output make(Arguments&&... arguments) {
+    return std::make_shared<Op>(std::forward<Arguments>(arguments)...)->output(0);
+}
+
+/// A model of one or more inputs, its weights constants.
+class Model {
+public:
+    Output input(const ov::Shape& shape) {
+        parameters_.push_back(std::make_shared<v0::Parameter>(f32, shape));
+        inputs_.push_back(spread(f32, shape, -1, 1, static_cast<unsigned>(inputs_.size())));
+        return parameters_.back();
+    }
+    /// Different ones each time.
+    Output weight(const ov::Shape& shape, double size = 0.3) { return make<v0::Constant>(spread(f32, shape, -size, size, seed_++)); }
+    static Output number(double value) { return make<v0::Constant>(f32, ov::Shape{}, std::vector<double>{value}); }
+    static Output ints(const std::vector<std::int64_t>& values) { return make<v0::Constant>(ov::element::i64, ov::Shape{values.size()}, values); }
+    static Output add(const Output& a, const Output& b) { return make<v1::Add>(a, b); }
+    static Output times(const Output& a, const Output& b) { return make<v1::Multiply>(a, b); }
+    static Output reshape(const Output& x, const std::vector<std::int64_t>& to) { return make<v1::Reshape>(x, ints(to), false); }
+    static Output transpose(const Output& x, const std::vector<std::int64_t>& order) { return make<v1::Transpose>(x, ints(order)); }
+    static Output pick(const Output& x, std::int64_t at) {
+        return make<v8::Gather>(x, make<v0::Constant>(ov::element::i64, ov::Shape{}, at), ints({0}));
+    }
+    Output linear(const Output& x, std::size_t from, std::size_t to, bool bias = true) {
+        const Output y = make<v0::MatMul>(x, weight({from, to}));
+        return bias ? add(weight({to}), y) : y;
+    }
+    /// As Gemm is read: a product, alpha, a bias.
+    Output gemm(const Output& x, std::size_t from, std::size_t to) {
+        return add(times(make<v0::MatMul>(x, weight({to, from}), false, true), number(1)), weight({to}));
+    }
+    Output norm(const Output& x, std::size_t size) {
+        const Output y = make<v6::MVN>(x, ints({-1}), true, 1e-5F, MVNEpsMode::INSIDE_SQRT);
+        return add(times(y, weight({size}, 1)), weight({size}));
+    }
+    static Output gelu(const Output& x) {
+        const Output erf = make<v0::Erf>(make<v1::Divide>(x, number(std::numbers::sqrt2)));
+        return times(times(x, add(erf, number(1))), number(0.5));
+    }
+
+    [[nodiscard]] Graph lowered(const ov::OutputVector& results, Type type) const {
+        return lower(with_shapes(*std::make_shared<ov::Model>(results, parameters_), {}), {.float_type = type});
+    }
+    /// Runs on `device` and compares with OpenVINO. @returns the schedule's steps: "Matmul", "Attention", or a kernel's label
+    std::vector<std::string> run(const std::shared_ptr<LibraryDevice>& device, const ov::OutputVector& results, Type type, double tolerance) const {
+        const auto program = std::make_shared<const Program>(device, lowered(results, type), std::make_shared<WeightStore>(device));
+        Execution execution(program);
+        const Schedule& schedule = program->schedule();
+        std::vector<const void*> in;
+        for (const ov::Tensor& tensor : inputs_) in.push_back(tensor.data());
+        ov::TensorVector out;
+        std::vector<void*> pointers;
+        for (const Output& result : results) {
+            out.emplace_back(f32, result.get_shape());
+            pointers.push_back(out.back().data());
+        }
+        execution.run(in, pointers);
+
+        static ov::Core core;
+        auto compiled = core.compile_model(std::make_shared<ov::Model>(results, parameters_), "CPU", ov::hint::inference_precision(f32));
+        auto request = compiled.create_infer_request();
+        for (std::size_t k = 0; k < inputs_.size(); ++k) request.set_input_tensor(k, inputs_[k]);
+        request.infer();
+        for (std::size_t k = 0; k < out.size(); ++k) {
+            const auto* expected = request.get_output_tensor(k).data<float>();
+            const auto* got = out[k].data<float>();
+            double worst = 0;
+            for (std::size_t i = 0; i < out[k].get_size(); ++i)
+                worst = std::max(worst, static_cast<double>(std::abs(got[i] - expected[i])) / (1 + static_cast<double>(std::abs(expected[i]))));
+            EXPECT_LE(worst, tolerance) << "output " << k << "\n" << print(schedule);
+        }
+        std::vector<std::string> steps;
+        for (const Step& step : schedule.steps) {
+            steps.push_back(step.kind == Step::Kind::library ? std::string(op_name(schedule.graph.nodes[static_cast<std::size_t>(step.index)]))
+                                                             : std::string("kernel"));
+        }
+        return steps;
+    }
+
+private:
+    ov::ParameterVector parameters_;
+    std::vector<ov::Tensor> inputs_;
+    unsigned seed_ = 100;
+};
+
+using Steps = std::vector<std::string>;
+constexpr std::size_t kBatch = 2, kLength = 10, kWidth = 32, kHeads = 4, kHead = 8, kInner = 64;
+constexpr double kHalf = 6e-3;  // of f16, after several roundings
+
+/// nn.MultiheadAttention(batch_first=True) behind scaled_dot_product_attention, as torch.onnx.export writes it, with the rest of a layer.
+Output vision_layer(Model& m, const Output& x) {
+    constexpr auto kB = static_cast<std::int64_t>(kBatch), kL = static_cast<std::int64_t>(kLength), kE = static_cast<std::int64_t>(kWidth);
+    const Output sequence_first = Model::transpose(m.norm(x, kWidth), {1, 0, 2});
+    const Output packed = Model::reshape(m.linear(sequence_first, kWidth, 3 * kWidth), {kL, kB, 3, kE});
+    const Output parts = make<v0::Squeeze>(Model::transpose(make<v0::Unsqueeze>(packed, Model::ints({0})), {3, 1, 2, 0, 4}), Model::ints({-2}));
+    const auto heads = [&](std::int64_t part) {
+        const Output flat = Model::transpose(Model::reshape(Model::pick(parts, part), {kL, kB * kHeads, kHead}), {1, 0, 2});
+        return Model::reshape(flat, {kB, kHeads, kL, kHead});
+    };
+    const Output root = Model::number(std::pow(static_cast<double>(kHead), -0.25));
+    const Output q = Model::times(heads(0), root), k = Model::times(Model::transpose(heads(1), {0, 1, 3, 2}), root);
+    const Output probabilities = make<v8::Softmax>(make<v0::MatMul>(q, k), -1);
+    const Output mixed = Model::reshape(Model::transpose(make<v0::MatMul>(probabilities, heads(2)), {2, 0, 1, 3}), {kL * kB, kE});
+    const Output projected = Model::transpose(Model::reshape(m.gemm(mixed, kWidth, kWidth), {kL, kB, kE}), {1, 0, 2});
+    const Output y = Model::add(projected, x);
+    const Output inner = Model::gelu(m.linear(m.norm(y, kWidth), kWidth, kInner));
+    return Model::add(y, m.linear(inner, kInner, kWidth));
+}
+
+/// A layer of BERT as transformers writes it. @param mask  added to the scores
+Output text_layer(Model& m, const Output& x, const Output& mask) {
+    constexpr auto kB = static_cast<std::int64_t>(kBatch), kL = static_cast<std::int64_t>(kLength);
+    const auto heads = [&](std::vector<std::int64_t> order) {
+        return Model::transpose(Model::reshape(m.linear(x, kWidth, kWidth), {kB, kL, kHeads, kHead}), order);
+    };
+    const Output q = heads({0, 2, 1, 3}), k = heads({0, 2, 3, 1}), v = heads({0, 2, 1, 3});
+    const Output scores = Model::add(make<v1::Divide>(make<v0::MatMul>(q, k), Model::number(std::sqrt(static_cast<double>(kHead)))), mask);
+    const Output mixed = Model::transpose(make<v0::MatMul>(make<v8::Softmax>(scores, -1), v), {0, 2, 1, 3});
+    const Output y = m.norm(Model::add(m.linear(Model::reshape(mixed, {kB, kL, kWidth}), kWidth, kWidth), x), kWidth);
+    const Output inner = Model::gelu(m.linear(y, kWidth, kInner));
+    return m.norm(Model::add(m.linear(inner, kInner, kWidth), y), kWidth);
+}
+
+Steps times(const Steps& steps, int count, Steps last = {}) {
+    Steps all;
+    for (int i = 0; i < count; ++i) all.insert(all.end(), steps.begin(), steps.end());
+    all.insert(all.end(), last.begin(), last.end());
+    return all;
+}
+
+TEST(CudaTransformer, VisionLayersHaveSevenSteps) {
+    Model m;
+    const Output x = m.input({kBatch, kLength, kWidth});
+    const auto device = std::make_shared<LibraryDevice>();
+    // Norm, packed projection, attention, projection with residual, norm, the two products. Around them the input and the output change type.
+    const Steps layer{"kernel", "Matmul", "Attention", "Matmul", "kernel", "Matmul", "Matmul"};
+    Steps expected = times(layer, 2, {"kernel"});
+    expected.insert(expected.begin(), "kernel");
+    EXPECT_EQ(m.run(device, {vision_layer(m, vision_layer(m, x))}, Type::f16, kHalf), expected);
+    for (const MatmulSpec& spec : device->matmuls) EXPECT_TRUE(spec.bias);
+    EXPECT_NEAR(device->attentions.front().scale, 1 / std::sqrt(static_cast<double>(kHead)), 1e-6);
+    // Queries, keys and values are the projection's result, seen otherwise.
+    EXPECT_EQ(device->attentions.front().k_strides, (Dims{3 * kWidth * kLength, kHead, 3 * kWidth, 1}));
+}
+
+TEST(CudaTransformer, TextLayersHaveSevenSteps) {
+    Model m;
+    const Output x = m.input({kBatch, kLength, kWidth}), mask = m.input({kBatch, 1, 1, kLength});
+    const auto device = std::make_shared<LibraryDevice>();
+    const Steps layer{"Matmul", "Attention", "Matmul", "kernel", "Matmul", "Matmul", "kernel"};
+    const Steps steps = m.run(device, {text_layer(m, text_layer(m, x, mask), mask)}, Type::f16, kHalf);
+    // The input and the mask change type first.
+    EXPECT_EQ(steps.size(), times(layer, 2).size() + 2);
+    EXPECT_EQ(device->matmuls.front().n, 3 * static_cast<std::int64_t>(kWidth));
+    EXPECT_TRUE(device->attentions.front().mask);
+}
+
+TEST(CudaTransformer, LayersInF32AreExact) {
+    Model m;
+    const Output x = m.input({kBatch, kLength, kWidth}), mask = m.input({kBatch, 1, 1, kLength});
+    const auto device = std::make_shared<LibraryDevice>();
+    (void)m.run(device, {text_layer(m, vision_layer(m, x), mask)}, Type::f32, 1e-5);
+    for (const MatmulSpec& spec : device->matmuls) EXPECT_EQ(spec.activation, Activation::none);
+}
+
+TEST(CudaTransformer, MasksOfZerosAreDropped) {
+    Model m;
+    const Output x = m.input({kBatch, kLength, kWidth});
+    const auto device = std::make_shared<LibraryDevice>();
+    const auto zeros = make<v0::Constant>(f32, ov::Shape{1, 1, kLength, kLength}, std::vector<float>(kLength * kLength, 0.0F));
+    (void)m.run(device, {text_layer(m, x, zeros)}, Type::f16, kHalf);
+    EXPECT_FALSE(device->attentions.front().mask);
+    const auto other = std::make_shared<LibraryDevice>();
+    std::vector<float> late(kLength * kLength, 0.0F);
+    late.back() = -2;
+    (void)m.run(other, {text_layer(m, x, make<v0::Constant>(f32, ov::Shape{1, 1, kLength, kLength}, late))}, Type::f16, kHalf);
+    EXPECT_TRUE(other->attentions.front().mask);
+}
+
+TEST(CudaTransformer, GeluInEveryFormIsPartOfTheProduct) {
+    const auto number = [](double value) { return Model::number(value); };
+    const auto cubic = [&](const Output& x, const Output& cube) { return Model::add(x, Model::times(cube, number(0.044715))); };
+    const auto half = [&](const Output& x, const Output& curve) { return Model::times(Model::times(x, number(0.5)), Model::add(curve, number(1))); };
+    const std::vector<std::function<Output(const Output&)>> forms{
+        [](const Output& x) { return Model::gelu(x); },
+        [&](const Output& x) { return half(x, make<v0::Erf>(Model::times(x, number(std::sqrt(0.5))))); },
+        [&](const Output& x) {
+            return Model::times(x, Model::times(number(0.5), Model::add(number(1), make<v0::Erf>(make<v1::Divide>(x, number(std::numbers::sqrt2))))));
+        },
+        [](const Output& x) { return make<v7::Gelu>(x, ov::op::GeluApproximationMode::ERF); },
+        [](const Output& x) { return make<v7::Gelu>(x, ov::op::GeluApproximationMode::TANH); },
+        [&](const Output& x) { return half(x, make<v0::Tanh>(Model::times(cubic(x, make<v1::Power>(x, number(3))), number(0.7978845608)))); },
+        [&](const Output& x) { return half(x, make<v0::Tanh>(Model::times(number(0.7978845608), cubic(x, Model::times(Model::times(x, x), x))))); },
+        [&](const Output& x) {
+            const Output inner = Model::add(number(1), Model::times(Model::times(number(0.044715), x), x));
+            return half(x, make<v0::Tanh>(Model::times(Model::times(x, number(0.7978845608)), inner)));
+        }};
+    for (std::size_t form = 0; form < forms.size(); ++form) {
+        for (const Type type : {Type::f16, Type::f32}) {
+            Model m;
+            const Output x = m.input({kLength, kWidth});
+            const auto device = std::make_shared<LibraryDevice>();
+            const Output y = forms[form](m.linear(x, kWidth, kInner));
+            const Steps steps = m.run(device, {m.linear(y, kInner, kWidth)}, type, type == Type::f16 ? 4e-3 : 2e-6);
+            SCOPED_TRACE(form);
+            ASSERT_EQ(device->matmuls.size(), 2U);
+            const bool tanh_form = form >= 4;
+            EXPECT_EQ(device->matmuls.front().activation == Activation::gelu_tanh, type == Type::f16 || tanh_form);
+            // Between a conversion on each side, or with the output's own copy.
+            EXPECT_EQ(steps.size(), type == Type::f16 ? 4U : tanh_form ? 3U : 4U);
+        }
+    }
+}
+
+TEST(CudaTransformer, TheExactGeluCanBeAskedFor) {
+    Model m;
+    const Output x = m.input({kLength, kWidth});
+    const Graph graph = m.lowered({Model::gelu(m.linear(x, kWidth, kInner))}, Type::f16);
+    const auto has_tanh_form = [&](const FuseOptions& options) {
+        const Graph fused = fuse(simplify(graph), options);
+        return std::any_of(fused.nodes.begin(), fused.nodes.end(), [](const Node& node) {
+            const auto* matmul = std::get_if<Matmul>(&node.what);
+            return matmul != nullptr && matmul->spec.activation == Activation::gelu_tanh;
+        });
+    };
+    EXPECT_TRUE(has_tanh_form({}));
+    EXPECT_FALSE(has_tanh_form({.tanh_for_narrow_gelu = false}));
+}
+
+TEST(CudaTransformer, AlmostGeluStaysAsItIs) {
+    for (const double wrong : {1.0, 2.0}) {
+        Model m;
+        const Output x = m.input({kLength, kWidth});
+        const Output y = m.linear(x, kWidth, kInner);
+        const Output erf = make<v0::Erf>(make<v1::Divide>(y, Model::number(wrong)));
+        (void)m.run(std::make_shared<LibraryDevice>(), {Model::times(Model::times(y, Model::add(erf, Model::number(1))), Model::number(0.5))},
+                    Type::f32, 1e-5);
+        (void)m.run(std::make_shared<LibraryDevice>(), {Model::times(Model::gelu(y), y)}, Type::f32, 1e-5);
+    }
+}
+
+TEST(CudaTransformer, NumbersJoinTheProduct) {
+    Model m;
+    const Output x = m.input({kLength, kWidth});
+    const auto device = std::make_shared<LibraryDevice>();
+    const Output y = make<v0::Relu>(m.gemm(Model::times(x, Model::number(0.5)), kWidth, kInner));
+    // The third step gives the output memory of its own.
+    EXPECT_EQ(m.run(device, {make<v1::Divide>(make<v0::MatMul>(y, m.weight({kInner, kWidth})), Model::number(4))}, Type::f32, 1e-5).size(), 3U);
+    ASSERT_EQ(device->matmuls.size(), 2U);
+    EXPECT_EQ(device->matmuls[0].alpha, 0.5F);
+    EXPECT_EQ(device->matmuls[0].activation, Activation::relu);
+    EXPECT_EQ(device->matmuls[1].alpha, 0.25F);
+}
+
+TEST(CudaTransformer, ProductsReadTwiceAreComputedOnce) {
+    Model m;
+    const Output x = m.input({4, 8, kWidth});
+    const auto device = std::make_shared<LibraryDevice>();
+    const Output y = make<v0::MatMul>(x, m.weight({kWidth, kInner}));
+    const Output flat = Model::reshape(y, {32, kInner}), turned = Model::transpose(flat, {1, 0});
+    (void)m.run(device,
+                {Model::times(turned, Model::number(3)), make<v0::Relu>(flat), Model::add(Model::transpose(y, {1, 0, 2}), m.weight({kInner}))},
+                Type::f32, 1e-5);
+    EXPECT_EQ(device->matmuls.size(), 1U);
+}
+
+TEST(CudaTransformer, ProductsOfOneMatrixAreOne) {
+    for (const Type type : {Type::f32, Type::f16}) {
+        Model m;
+        const Output x = m.input({2, 5, kWidth});
+        const auto device = std::make_shared<LibraryDevice>();
+        // With and without bias, of different widths; one whose width libraries can't take a slice of, one transposed, one with an activation.
+        const Output a = m.linear(x, kWidth, 16), b = m.linear(x, kWidth, 24, false), c = m.linear(x, kWidth, 13);
+        const Output d = make<v0::MatMul>(x, m.weight({16, kWidth}), false, true), e = make<v0::Relu>(m.linear(x, kWidth, 16));
+        const ov::OutputVector results{Model::times(a, a), make<v0::Sigmoid>(b), make<v0::Sigmoid>(c), make<v0::Sigmoid>(d), make<v0::Sigmoid>(e)};
+        (void)m.run(device, results, type, type == Type::f16 ? 5e-3 : 1e-5);
+        ASSERT_EQ(device->matmuls.size(), 4U);
+        EXPECT_TRUE(std::any_of(device->matmuls.begin(), device->matmuls.end(), [](const MatmulSpec& spec) { return spec.n == 40 && spec.bias; }));
+    }
+}
+
+TEST(CudaTransformer, PermutedRowsMoveBehindTheProduct) {
+    Model m;
+    const Output x = m.input({3, 4, 5, kWidth});
+    const auto device = std::make_shared<LibraryDevice>();
+    // (B, H, W, C) to windows and back.
+    const Output windows = Model::reshape(Model::transpose(Model::reshape(x, {3, 2, 2, 5, kWidth}), {0, 2, 3, 1, 4}), {3 * 20, kWidth});
+    const Output y = Model::reshape(m.linear(windows, kWidth, kWidth), {3, 2, 5, 2, kWidth});
+    const Output back = Model::reshape(Model::transpose(y, {0, 3, 1, 2, 4}), {3, 4, 5, kWidth});
+    EXPECT_EQ(m.run(device, {Model::add(back, x)}, Type::f32, 1e-5).size(), 2U);
+    EXPECT_TRUE(device->matmuls.front().residual);
+}
+
+TEST(CudaViews, ChainsAreOneChain) {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input(Type::f32, {5, 4, 24}, "x");
+    const auto chain_of = [&](ValueId id) { return view_chain(graph, id, [](ValueId) { return true; }); };
+    // Splits what was joined: the middle dimension is two of the source's.
+    const ValueId joined = b.transpose(b.reshape(x, {5, 12, 8}), {1, 0, 2});
+    ViewChain chain = chain_of(b.reshape(joined, {4, 3, 5, 8}));
+    EXPECT_EQ(chain.source, x);
+    EXPECT_EQ(chain.factors, (Dims{5, 4, 3, 8}));
+    EXPECT_EQ(chain.order, (std::vector<int>{1, 2, 0, 3}));
+    EXPECT_EQ(chain.group(2), (std::pair<std::size_t, std::size_t>{2, 3}));
+    // There and back.
+    EXPECT_TRUE(chain_of(b.transpose(b.reshape(b.transpose(x, {2, 1, 0}), {24, 4, 5}), {2, 1, 0})).in_order());
+    // Cuts through a dimension: the chain starts anew.
+    const ValueId cut = b.reshape(b.transpose(b.reshape(x, {5, 96}), {1, 0}), {5, 96});
+    EXPECT_EQ(chain_of(cut).source, cut);
+    EXPECT_EQ(chain_of(b.transpose(cut, {1, 0})).source, cut);
+    ViewChain same = ViewChain::of(graph, x);
+    EXPECT_FALSE(same.reshape({7, 5}));
+    EXPECT_EQ(same, ViewChain::of(graph, x));
+    EXPECT_TRUE(same.reshape({1, 20, 1, 24, 1}));
+    EXPECT_EQ(same.group(3), (std::pair<std::size_t, std::size_t>{2, 3}));
+}
+
+}  // namespace
+}  // namespace ai_vmm::cuda::test
