@@ -302,16 +302,30 @@ TEST(CudaTransformer, ProductsOfOneMatrixAreOne) {
     }
 }
 
-TEST(CudaTransformer, PermutedRowsMoveBehindTheProduct) {
+TEST(CudaTransformer, TransposedRowsMoveBehindTheProduct) {
     Model m;
-    const Output x = m.input({3, 4, 5, kWidth});
+    const Output x = m.input({3, 5, kWidth});
     const auto device = std::make_shared<LibraryDevice>();
-    // (B, H, W, C) to windows and back.
-    const Output windows = Model::reshape(Model::transpose(Model::reshape(x, {3, 2, 2, 5, kWidth}), {0, 2, 3, 1, 4}), {3 * 20, kWidth});
-    const Output y = Model::reshape(m.linear(windows, kWidth, kWidth), {3, 2, 5, 2, kWidth});
-    const Output back = Model::reshape(Model::transpose(y, {0, 3, 1, 2, 4}), {3, 4, 5, kWidth});
+    const Output y = m.linear(Model::reshape(Model::transpose(x, {1, 0, 2}), {15, kWidth}), kWidth, kWidth);
+    const Output back = Model::transpose(Model::reshape(y, {5, 3, kWidth}), {1, 0, 2});
+    // The product, with what is added, and the output's own copy.
     EXPECT_EQ(m.run(device, {Model::add(back, x)}, Type::f32, 1e-5).size(), 2U);
     EXPECT_TRUE(device->matmuls.front().residual);
+}
+
+TEST(CudaTransformer, WindowsAreCutBeforeTheProduct) {
+    Model m;
+    const Output x = m.input({3, 4, 6, kWidth});
+    const auto device = std::make_shared<LibraryDevice>();
+    const Output windows = Model::transpose(Model::reshape(x, {3, 2, 2, 2, 3, kWidth}), {0, 1, 3, 2, 4, 5});
+    const Output packed = Model::reshape(m.linear(Model::reshape(windows, {12, 6, kWidth}), kWidth, 3 * kWidth), {12, 6, 3, kHeads, kHead});
+    const Output parts = Model::transpose(packed, {2, 0, 3, 1, 4});
+    const auto part = [&](std::int64_t k) { return Model::pick(parts, k); };
+    const Output scores = make<v0::MatMul>(Model::times(part(0), Model::number(0.3)), Model::transpose(part(1), {0, 1, 3, 2}));
+    const Output mixed = make<v0::MatMul>(make<v8::Softmax>(scores, -1), part(2));
+    // The input is narrowed and cut into windows; the output is widened.
+    EXPECT_EQ(m.run(device, {mixed}, Type::f16, kHalf), (Steps{"kernel", "kernel", "Matmul", "Attention", "kernel"}));
+    EXPECT_EQ(device->attentions.front().q_strides, (Dims{6 * 3 * kWidth, kHead, 3 * kWidth, 1}));
 }
 
 TEST(CudaViews, ChainsAreOneChain) {

@@ -202,8 +202,9 @@ private:
         return builder().matmul(inputs[0], inputs[1], spec);
     }
 
-    /// A product's rows in the order in which its left side's source has them, then as they were: the permutation moves from what a library must be
-    /// given a copy of to the result, where it meets the one that undoes it.
+    /// Where rows are those of a matrix of rows, transposed (sequence and batch swapped, say): the product in the source's order, then the transpose.
+    /// It moves from what a library must be given a copy of to the result, where it meets the one that undoes it. Other permutations, as of windows,
+    /// stay: behind the product they are dimensions that no stride describes, and there is more to copy.
     std::optional<ValueId> rows_in_order(const Node& node) {
         const MatmulSpec& spec = std::get<Matmul>(node.what).spec;
         if (spec.batch != 1 || spec.transpose_a || spec.residual || dims(node.inputs[0]).size() != 3 || spec.m <= 1) return std::nullopt;
@@ -213,7 +214,7 @@ private:
         std::vector<int> sorted(rows.order.begin() + static_cast<std::ptrdiff_t>(first), rows.order.begin() + static_cast<std::ptrdiff_t>(last));
         const std::vector<int> before = sorted;
         std::sort(sorted.begin(), sorted.end());
-        if (sorted == before) return std::nullopt;
+        if (sorted == before || sorted.size() != 2) return std::nullopt;
         ViewChain result;
         std::vector<std::size_t> at;
         for (int f : sorted) result.factors.push_back(rows.factors[static_cast<std::size_t>(f)]);
