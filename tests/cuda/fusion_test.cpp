@@ -2,6 +2,8 @@
 /// What graphs become: convolutions and products with all that follows them, depthwise kernels, elementwise kernels of several elements per thread.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "cuda/host_device.hpp"
 #include "cuda/trial.hpp"
 #include "graph/passes.hpp"
@@ -50,6 +52,40 @@ TEST(CudaFusion, ConvolutionsWithBiasResidualAndActivation) {
     t.compare(make<v1::Multiply>(biased, make<v0::Sigmoid>(biased)), 1e-5);
     // Read twice: what comes before the activation must stay.
     t.compare({make<v0::Relu>(biased), make<v0::Tanh>(biased)}, 1e-5);
+}
+
+TEST(CudaFusion, ConvolutionsOfPatchesAreProducts) {
+    for (const auto& type : {f32, f16}) {
+        const double tolerance = type == f16 ? 4e-3 : 4e-6;
+        Trial t("patches " + type.get_type_name());
+        const auto x = t.in(type, {2, 3, 12, 8}, -1, 1), w = t.in(type, {16, 3, 4, 2}, -0.3, 0.3), b = t.in(type, {1, 16, 1, 1});
+        const auto strides = ov::Strides{4, 2}, ones = ov::Strides{1, 1};
+        const auto none = ov::CoordinateDiff{0, 0};
+        const auto y = make<v0::Relu>(make<v1::Add>(make<v1::Convolution>(x, w, strides, none, none, ones), b));
+        t.compare(y, tolerance);
+        // Inside a network, and along one dimension.
+        const auto v = t.in(type, {24, 16, 3, 2}, -0.3, 0.3);
+        t.compare(make<v1::Convolution>(y, v, ov::Strides{3, 2}, none, none, ones), 4 * tolerance);
+        t.compare(make<v1::Convolution>(t.in(type, {2, 4, 20}), t.in(type, {8, 4, 4}), ov::Strides{4}, ov::CoordinateDiff{0}, ov::CoordinateDiff{0},
+                                        ov::Strides{1}),
+                  4 * tolerance);
+    }
+    Graph graph;
+    Builder b(graph);
+    ConvolutionSpec spec;
+    spec.channels_in = 3;
+    spec.channels_out = 8;
+    spec.in = {8, 8};
+    spec.kernel = spec.stride = {4, 4};
+    spec.out = {2, 2};
+    spec.dilation = {1, 1};
+    spec.pad_begin = spec.pad_end = {0, 0};
+    b.output(b.convolution({b.input(Type::f32, {1, 3, 8, 8}, "x"), b.input(Type::f32, {8, 3, 4, 4}, "w")}, spec), "y");
+    const Graph products = products_of_patches(graph);
+    EXPECT_TRUE(
+        std::any_of(products.nodes.begin(), products.nodes.end(), [](const Node& node) { return std::holds_alternative<Matmul>(node.what); }));
+    EXPECT_TRUE(
+        std::none_of(products.nodes.begin(), products.nodes.end(), [](const Node& node) { return std::holds_alternative<Convolution>(node.what); }));
 }
 
 TEST(CudaFusion, ProductsWithBiasResidualAndActivation) {

@@ -852,7 +852,7 @@ bool Schedule::has_host_steps() const {
 
 Schedule make_schedule(Graph graph, Device& device) {
     graph = expand_attention(recognise_attention(simplify(choose_recurrences(std::move(graph), device))), false);
-    graph = merge_products(fuse(std::move(graph)));
+    graph = merge_products(products_of_patches(fuse(std::move(graph))));
     try {
         return Scheduler(graph, device).run();
     } catch (const NoAttention&) {

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "graph/passes.hpp"
+#include "graph/rewriter.hpp"
+
+namespace ai_vmm::cuda {
+namespace {
+
+class PatchesToProducts final : public Rewriter {
+public:
+    using Rewriter::Rewriter;
+
+private:
+    /// Whether a value is an input of the graph, seen or converted otherwise.
+    [[nodiscard]] bool from_input(ValueId id) const {
+        for (;;) {
+            if (value(id).source == Source::input) return true;
+            const Node* node = producer(id);
+            if (node == nullptr || !std::holds_alternative<Compute>(node->what) || node->inputs.size() != 1) return false;
+            id = node->inputs.front();
+        }
+    }
+
+    std::optional<ValueId> rewrite(const Node& node) override {
+        const auto* convolution = std::get_if<Convolution>(&node.what);
+        if (convolution == nullptr) return std::nullopt;
+        const ConvolutionSpec& spec = convolution->spec;
+        const std::size_t spatial = spec.kernel.size();
+        const auto all = [](const Dims& dims, std::int64_t value) {
+            return std::all_of(dims.begin(), dims.end(), [=](std::int64_t d) { return d == value; });
+        };
+        const std::int64_t area = elements(spec.kernel), depth = spec.channels_in * area;
+        const bool apart = spec.kernel == spec.stride && all(spec.dilation, 1) && all(spec.pad_begin, 0) && all(spec.pad_end, 0);
+        if (!apart || spec.transposed || spec.residual || spec.groups != 1 || area == 1 || !is_float(spec.type)) return std::nullopt;
+        // What the products' engines want of rows; and what their epilogues have.
+        if (depth % 8 != 0 || spec.channels_out % 8 != 0) return std::nullopt;
+        if (spec.activation != Activation::none && spec.activation != Activation::relu && spec.activation != Activation::gelu_tanh)
+            return std::nullopt;
+        for (std::size_t d = 0; d < spatial; ++d) {
+            if (spec.in[d] != spec.out[d] * spec.kernel[d]) return std::nullopt;
+        }
+
+        // (N, C, h, p, w, q) -> (N, h, w, C, p, q) -> (patches, C * p * q). Inside a network channels lie side by side: (N, h, w, p, q, C) there.
+        const bool rows_first = from_input(node.inputs[0]);
+        Dims split{spec.batch, spec.channels_in};
+        std::vector<int> order{0}, within, of_weights{0};
+        for (std::size_t d = 0; d < spatial; ++d) {
+            split.push_back(spec.out[d]);
+            split.push_back(spec.kernel[d]);
+            order.push_back(static_cast<int>(2 + 2 * d));
+            within.push_back(static_cast<int>(3 + 2 * d));
+            of_weights.push_back(static_cast<int>(2 + d));
+        }
+        within.insert(rows_first ? within.begin() : within.end(), 1);
+        order.insert(order.end(), within.begin(), within.end());
+        of_weights.push_back(1);
+        const std::int64_t patches = spec.batch * elements(spec.out);
+        const ValueId rows = builder().reshape(builder().transpose(builder().reshape(node.inputs[0], split), order), {1, patches, depth});
+        const ValueId weights =
+            builder().reshape(rows_first ? node.inputs[1] : builder().transpose(node.inputs[1], of_weights), {1, spec.channels_out, depth});
+        MatmulSpec product;
+        product.m = patches;
+        product.n = spec.channels_out;
+        product.k = depth;
+        product.transpose_b = true;
+        product.type = product.result = spec.type;
+        product.bias_type = spec.bias_type;
+        product.bias = spec.bias;
+        product.activation = spec.activation;
+        ValueId result = builder().matmul(rows, weights, product);
+        if (spec.bias) graph().nodes.back().inputs.push_back(node.inputs[2]);
+        Dims last{spec.batch};
+        last.insert(last.end(), spec.out.begin(), spec.out.end());
+        last.push_back(spec.channels_out);
+        std::vector<int> back{0, static_cast<int>(spatial) + 1};
+        for (std::size_t d = 0; d < spatial; ++d) back.push_back(static_cast<int>(d) + 1);
+        result = builder().transpose(builder().reshape(result, last), back);
+        return result;
+    }
+};
+
+}  // namespace
+
+Graph products_of_patches(Graph graph) { return PatchesToProducts(std::move(graph)).run(); }
+
+}  // namespace ai_vmm::cuda
