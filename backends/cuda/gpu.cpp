@@ -2,6 +2,7 @@
 #include "gpu.hpp"
 
 #include "ai_vmm/error.hpp"
+#include "driver/choice_store.hpp"
 #include "driver/driver_device.hpp"
 #include "libraries/vendor_libraries.hpp"
 
@@ -16,7 +17,13 @@ class Gpu final : public DriverDevice {
     }
 
 public:
-    explicit Gpu(int ordinal) : DriverDevice(ordinal), libraries_(std::make_unique<VendorLibraries>(*this, true)) {}
+    explicit Gpu(int ordinal) : DriverDevice(ordinal) {
+        const auto store = std::make_shared<const ChoiceStore>(capabilities(), driver_version());
+        libraries_ = std::make_unique<VendorLibraries>(
+            *this, true,
+            KeptChoices{[store](const std::string& specification) { return store->find(specification); },
+                        [store](const std::string& specification, const std::string& choice) { store->keep(specification, choice); }});
+    }
     ~Gpu() override {
         try {
             make_current();       // the libraries' handles are closed in their context

@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "cuda/host_device.hpp"
 #include "device/shared_library.hpp"
+#include "driver/choice_store.hpp"
 #include "driver/kernel_compiler.hpp"
 #include "driver/nvrtc.hpp"
 #include "driver/overlap.hpp"
@@ -101,6 +102,21 @@ TEST(CudaSources, EveryKernelWaitsForTheOneBefore) {
         with_overlap("FUNCTION int f(int x) { return x; }\nKERNEL(k0)(f32* a, f32 (*b)(int)) {\n a[0] = 1; }\nKERNEL(k1)(P) { f(2); }"),
         "FUNCTION int f(int x) { return x; }\nKERNEL(k0)(f32* a, f32 (*b)(int)) { OVERLAP();\n a[0] = 1; }\nKERNEL(k1)(P) { OVERLAP(); f(2); }");
     EXPECT_EQ(with_overlap("KERNEL(k"), "KERNEL(k");
+}
+
+TEST(CudaChoices, OutliveTheProcessPerDeviceAndDriver) {
+    const base::TemporaryDirectory folder;
+    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
+    Capabilities device;
+    device.name = "a GPU";
+    device.compute_major = 9;
+    const ChoiceStore store(device, 13000);
+    EXPECT_EQ(store.find("product of 3 and 4"), std::nullopt);
+    store.keep("product of 3 and 4", "engine 7");
+    EXPECT_EQ(ChoiceStore(device, 13000).find("product of 3 and 4"), "engine 7");
+    EXPECT_EQ(ChoiceStore(device, 13010).find("product of 3 and 4"), std::nullopt);
+    device.name = "another GPU";
+    EXPECT_EQ(ChoiceStore(device, 13000).find("product of 3 and 4"), std::nullopt);
 }
 
 TEST_F(WithNvrtc, AGpuTooNewForTheCompilerGetsPtx) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,7 +21,7 @@ struct Tuning {
     std::string choice;                              ///< LibraryCall::choice() of an equal specification; taken without a search where it still fits
     std::size_t workspace_limit_bytes = 64U << 20U;  ///< engines that need more are left out
     int candidates = 16;                             ///< at most this many are tried
-    int limit_ms = 2000;                             ///< no further candidate is begun after this
+    int limit_ms = 300;                              ///< no further candidate is begun after this: building one may take as long by itself
 };
 
 /// Device memory for every buffer of a specification, filled with values of magnitude 1/2 to 1 (integers: all values).
@@ -44,7 +45,9 @@ private:
 
 /// Device time of one run in microseconds, taken from runs that were recorded into a graph where the device can record, so that what the host takes
 /// to enqueue is not counted. @throws what `run` throws, and Error(internal).
-[[nodiscard]] double measure_us(Device& device, Stream& stream, const std::function<void()>& run);
+/// @param hopeless_us  what a first run must stay below for the others to be worth their time; its own time is returned then
+[[nodiscard]] double measure_us(Device& device, Stream& stream, const std::function<void()>& run,
+                                double hopeless_us = std::numeric_limits<double>::infinity());
 
 /// Index of the fastest of `count` candidates, or nothing if none runs. `prepare` makes a candidate ready and says what it needs; nothing: it isn't
 /// one. A candidate that fails is passed over, unless the device failed with it.

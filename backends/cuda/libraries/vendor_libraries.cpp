@@ -53,7 +53,7 @@ std::optional<std::map<std::string, std::string>> unpack_choices(std::string_vie
     return choices;
 }
 
-VendorLibraries::VendorLibraries(Device& device, bool measure) : device_(device), measure_(measure) {}
+VendorLibraries::VendorLibraries(Device& device, bool measure, KeptChoices kept) : device_(device), measure_(measure), kept_(std::move(kept)) {}
 VendorLibraries::~VendorLibraries() = default;
 
 CublasLt* VendorLibraries::cublaslt() {
@@ -84,10 +84,14 @@ auto VendorLibraries::make_with(Library* library, const Spec& spec) {
         const std::lock_guard lock(mutex_);
         if (const auto found = choices_.find(key); found != choices_.end()) tuning.choice = found->second;
     }
+    const bool fresh = tuning.choice.empty();
+    if (fresh && kept_.find) tuning.choice = kept_.find(key).value_or("");
     call = library->make(spec, tuning);
     if (call == nullptr) return call;
     std::string choice = call->choice();
-    if (!choice.empty() && choice != tuning.choice) {
+    if (choice.empty()) return call;
+    if (choice != tuning.choice && kept_.keep) kept_.keep(key, choice);
+    if (fresh || choice != tuning.choice) {
         const std::lock_guard lock(mutex_);
         choices_[key] = std::move(choice);
     }

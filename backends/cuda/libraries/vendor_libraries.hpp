@@ -2,9 +2,11 @@
 /// The vendor libraries of one device, and what was chosen with them.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,12 +19,19 @@ namespace ai_vmm::cuda {
 class CublasLt;
 class Cudnn;
 
+/// Where choices outlive the process; either may be empty. Called from any thread.
+struct KeptChoices {
+    std::function<std::optional<std::string>(const std::string& specification)> find;
+    std::function<void(const std::string& specification, const std::string& choice)> keep;
+};
+
 /// Prepares the operations of libraries.hpp with whichever libraries the machine has. Each is opened at its first use. Thread-safe.
 class VendorLibraries {
 public:
     /// @param device   outlives this and every call made; its context is current on every thread that calls make() (Stream::native() makes it so)
     /// @param measure  time candidates on the device; otherwise each library's first is taken
-    VendorLibraries(Device& device, bool measure);
+    /// @param kept     asked before a search, told after it
+    VendorLibraries(Device& device, bool measure, KeptChoices kept = {});
     ~VendorLibraries();
     VendorLibraries(const VendorLibraries&) = delete;
     VendorLibraries& operator=(const VendorLibraries&) = delete;
@@ -52,6 +61,7 @@ private:
 
     Device& device_;
     bool measure_;
+    const KeptChoices kept_;
     mutable std::mutex mutex_;  // guards what follows; not held while a call is prepared
     bool cublaslt_opened_ = false, cudnn_opened_ = false;
     std::shared_ptr<CublasLt> cublaslt_;
