@@ -654,9 +654,8 @@ private:
                 const ValueId id = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
                 const Dims& dims = value(id).dims;
                 const auto& at = place(id);
-                // Engines are chosen for addresses that are multiples of 16 bytes, in every batch.
-                const std::int64_t size = bits(value(id).type);
-                if (at && at->offset * size % 128 == 0 && (dims[0] == 1 || at->strides[0] * size % 128 == 0)) {
+                // Engines are chosen for addresses that are multiples of 16 bytes.
+                if (at && at->offset * bits(value(id).type) % 128 == 0) {
                     const std::int64_t rows = dims[1], columns = dims[2];
                     const std::int64_t r = rows == 1 ? std::max<std::int64_t>(columns, 1) : at->strides[1], c = columns == 1 ? 1 : at->strides[2];
                     batch_stride = dims[0] == 1 ? 0 : at->strides[0];
@@ -671,13 +670,15 @@ private:
                         return;
                     }
                 }
-                require_layout(n, k, row_major_strides(dims));
+                require_own_layout(n, k, row_major_strides(dims));
             }
         };
         fit(0, spec.row_stride_a, spec.batch_stride_a, spec.transpose_a);
         fit(1, spec.row_stride_b, spec.batch_stride_b, spec.transpose_b);
         const std::size_t residual = spec.bias ? 3 : 2;
-        if (spec.residual) require_layout(n, residual, row_major_strides(value(graph().nodes[static_cast<std::size_t>(n)].inputs[residual]).dims));
+        if (spec.bias) require_own_layout(n, 2, {1});
+        if (spec.residual)
+            require_own_layout(n, residual, row_major_strides(value(graph().nodes[static_cast<std::size_t>(n)].inputs[residual]).dims));
         spec.row_stride_d = spec.n;
         spec.batch_stride_d = spec.m * spec.n;
         auto call = device_.make(spec);
@@ -746,8 +747,11 @@ private:
         for (std::size_t k = 0; k < 3; ++k) {
             const auto input = [&] { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
             const auto& at = place(input());
-            // Features side by side is all that the library asks.
-            if (!at || at->strides[3] != 1 || at->strides[2] == 0) require_layout(n, k, row_major_strides(value(input()).dims));
+            // Features side by side at addresses that are multiples of 16 bytes is all that the library asks.
+            const std::int64_t unit = 128 / bits(value(input()).type);
+            bool fits = at && at->strides[3] == 1 && at->strides[2] != 0 && at->offset % unit == 0;
+            for (std::size_t d = 0; fits && d < 3; ++d) fits = value(input()).dims[d] == 1 || at->strides[d] % unit == 0;
+            if (!fits) require_own_layout(n, k, row_major_strides(value(input()).dims));
             *strides[k] = place(input())->strides;
         }
         if (spec.mask) {
