@@ -370,16 +370,15 @@ private:
 
 class ExpandAttention final : public Rewriter {
 public:
-    ExpandAttention(Graph graph, bool all) : Rewriter(std::move(graph)), all_(all) {}
+    ExpandAttention(Graph graph, const std::function<bool(const AttentionSpec&)>& which) : Rewriter(std::move(graph)), which_(which) {}
 
 private:
     std::optional<ValueId> rewrite(const Node& node) override {
         const auto* attention = std::get_if<Attention>(&node.what);
-        if (attention == nullptr) return std::nullopt;
-        if (!all_ && (attention->spec.type == Type::f16 || attention->spec.type == Type::bf16)) return std::nullopt;
+        if (attention == nullptr || !which_(attention->spec)) return std::nullopt;
         return append_expanded_attention(builder(), attention->spec, node.inputs);
     }
-    const bool all_;
+    const std::function<bool(const AttentionSpec&)>& which_;
 };
 
 }  // namespace
@@ -453,6 +452,6 @@ ValueId append_expanded_attention(Builder& b, const AttentionSpec& spec, const s
 
 Graph fuse(Graph graph, const FuseOptions& options) { return Fuse(std::move(graph), options).run(); }
 Graph recognise_attention(Graph graph) { return RecogniseAttention(std::move(graph)).run(); }
-Graph expand_attention(Graph graph, bool all) { return ExpandAttention(std::move(graph), all).run(); }
+Graph expand_attention(Graph graph, const std::function<bool(const AttentionSpec&)>& which) { return ExpandAttention(std::move(graph), which).run(); }
 
 }  // namespace ai_vmm::cuda

@@ -2,6 +2,8 @@
 /// Rewrites of device graphs. Each gives a graph that computes the same.
 #pragma once
 
+#include <functional>
+
 #include "graph/graph.hpp"
 
 namespace ai_vmm::cuda {
@@ -34,8 +36,8 @@ struct FuseOptions {
 /// values as for keys. Strides are not looked at. Of masks that come round again (AttentionSpec::mask_dims) only that kernel knows.
 [[nodiscard]] bool is_short_attention(const AttentionSpec& spec);
 
-/// Attention becomes matrix products and a softmax. @param all  every one; else those whose type libraries don't take (not f16, not bf16)
-[[nodiscard]] Graph expand_attention(Graph graph, bool all);
+/// Attention becomes matrix products and a softmax. @param which  asked with the specification of each node, which has no strides yet
+[[nodiscard]] Graph expand_attention(Graph graph, const std::function<bool(const AttentionSpec&)>& which);
 
 /// Appends the expanded form of one Attention node, with these inputs, to a graph. @returns its result
 [[nodiscard]] ValueId append_expanded_attention(Builder& builder, const AttentionSpec& spec, const std::vector<ValueId>& inputs);

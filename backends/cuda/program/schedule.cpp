@@ -142,8 +142,10 @@ Graph choose_recurrences(Graph graph, Device& device) {
     return graph;
 }
 
-/// No library takes an Attention node as it lies.
-struct NoAttention {};
+/// No library takes an Attention node.
+struct NoAttention {
+    AttentionSpec spec;
+};
 
 class Scheduler {
 public:
@@ -517,7 +519,7 @@ private:
         } else if (!empty && is_short_attention(std::get<Attention>(generic.what).spec)) {
             return run_short_attention(n);
         } else {
-            throw NoAttention{};
+            throw NoAttention{std::get<Attention>(generic.what).spec};
         }
         place(output) = Place{output, strides_in_order(value(output).dims, wanted_order(Node(generic))), 0};
         const Node copy = graph().nodes[static_cast<std::size_t>(n)];
@@ -855,12 +857,16 @@ bool Schedule::has_host_steps() const {
 }
 
 Schedule make_schedule(Graph graph, Device& device) {
-    graph = expand_attention(recognise_attention(simplify(choose_recurrences(std::move(graph), device))), false);
+    graph = recognise_attention(simplify(choose_recurrences(std::move(graph), device)));
+    graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
     graph = merge_products(products_of_patches(fuse(std::move(graph))));
-    try {
-        return Scheduler(graph, device).run();
-    } catch (const NoAttention&) {
-        return Scheduler(fuse(expand_attention(std::move(graph), true)), device).run();
+    for (;;) {
+        try {
+            return Scheduler(graph, device).run();
+        } catch (const NoAttention& refused) {
+            // Others of the graph may be taken.
+            graph = fuse(expand_attention(std::move(graph), [&](const AttentionSpec& spec) { return spec == refused.spec; }));
+        }
     }
 }
 
