@@ -66,6 +66,7 @@ private:
         if (const auto activation = activation_of(node)) {
             if (auto done = activate(node, *activation)) return done;
         }
+        if (auto done = widened_product(node, *compute)) return done;
         if (compute->op == "Add" && node.inputs.size() == 2) {
             for (std::size_t k = 0; k < 2; ++k) {
                 if (auto done = add_to_matmul(node, k)) return done;
@@ -138,6 +139,24 @@ private:
             return std::nullopt;
         }
         if (!chain.reshape(out)) return std::nullopt;
+        return with_product(chain, std::move(inputs), what);
+    }
+
+    /// A product of halves that is converted to f32 is stored so.
+    std::optional<ValueId> widened_product(const Node& node, const Compute& compute) {
+        if (compute.op != "Convert" || compute.expression != "a" || value(node.outputs.front()).type != Type::f32) return std::nullopt;
+        ViewChain chain;
+        const Node* found = product_behind(node.inputs.front(), chain);
+        if (found == nullptr || !chain.in_order()) return std::nullopt;
+        Matmul what = std::get<Matmul>(found->what);
+        if ((what.spec.result != Type::f16 && what.spec.result != Type::bf16) || what.spec.type != what.spec.result || what.spec.residual)
+            return std::nullopt;
+        what.spec.result = Type::f32;
+        std::vector<ValueId> inputs(found->inputs);
+        if (what.spec.bias) {
+            what.spec.bias_type = Type::f32;
+            inputs[2] = builder().cast(inputs[2], Type::f32);
+        }
         return with_product(chain, std::move(inputs), what);
     }
 

@@ -115,13 +115,17 @@ std::optional<ValueId> Rewriter::joined_views(const Node& node) {
     } else if (!chain.reshape(to)) {
         return std::nullopt;
     }
-    // Where something else reads a view in between, the source has one reader more from now on.
-    for (ValueId at = node.inputs.front(); at != chain.source; at = producer(at)->inputs.front()) {
-        if (used_once(at)) continue;
-        if (static_cast<std::size_t>(chain.source) < uses_.size()) ++uses_[static_cast<std::size_t>(chain.source)];
-        break;
+    bool shared = false;  // something else reads a view in between
+    for (ValueId at = node.inputs.front(); at != chain.source; at = producer(at)->inputs.front()) shared = shared || !used_once(at);
+    const ValueId result = view(chain);
+    if (uses_.size() < new_.values.size()) uses_.resize(new_.values.size(), 1);
+    // The source has one reader more then; one less where it is the result, whose readers run() adds.
+    if (result == chain.source) {
+        if (!shared) forget_use(chain.source);
+    } else if (shared) {
+        ++uses_[static_cast<std::size_t>(chain.source)];
     }
-    return view(chain);
+    return result;
 }
 
 }  // namespace ai_vmm::cuda

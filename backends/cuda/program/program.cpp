@@ -196,7 +196,7 @@ void Execution::run(std::span<const void* const> inputs, std::span<void* const> 
     run_segments();
     for (std::size_t k = 0; k < outputs.size(); ++k) {
         const std::size_t size = size_of(schedule.graph.value(schedule.graph.outputs[k]));
-        if (size != 0) stream_->download(staging_ + output_at_[k], roots_[static_cast<std::size_t>(schedule.graph.outputs[k])], size);
+        if (size != 0) stream_->download(staging_ + output_at_[k], address(schedule, roots_, schedule.graph.outputs[k]), size);
     }
     stream_->synchronize();
     for (std::size_t k = 0; k < outputs.size(); ++k) {

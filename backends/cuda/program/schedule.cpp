@@ -190,12 +190,34 @@ private:
             const Node* node = graph().producer(id);
             const auto* compute = node != nullptr ? std::get_if<Compute>(&node->what) : nullptr;
             const bool view = compute != nullptr && compute->view.kind != View::Kind::none;
-            const bool convolution = node != nullptr && std::holds_alternative<Convolution>(node->what);
-            const bool attention = node != nullptr && std::holds_alternative<Attention>(node->what);
-            if (node == nullptr || view || convolution || attention || !taken.insert(id).second) id = copy_of(builder, id);
+            // A reshape of what is row-major itself is the same memory.
+            if (const ValueId behind = reshaped(id); behind != id && lies_row_major(behind) && taken.count(id) == 0 && taken.insert(behind).second) {
+                taken.insert(id);
+                shown_.insert(id);
+                continue;
+            }
+            if (view || !lies_row_major(id) || !taken.insert(id).second) id = copy_of(builder, id);
             taken.insert(id);
         }
-        outputs_ = std::set<ValueId>(graph().outputs.begin(), graph().outputs.end());
+        outputs_ = std::move(taken);
+    }
+
+    /// What `id` shows through reshapes.
+    ValueId reshaped(ValueId id) {
+        for (const Node* node = graph().producer(id); node != nullptr; node = graph().producer(id)) {
+            const auto* compute = std::get_if<Compute>(&node->what);
+            if (compute == nullptr || compute->view.kind != View::Kind::reshape) break;
+            id = node->inputs.front();
+        }
+        return id;
+    }
+
+    /// Whether a value can be stored row-major where it is made.
+    bool lies_row_major(ValueId id) {
+        const Node* node = graph().producer(id);
+        if (node == nullptr || std::holds_alternative<Convolution>(node->what) || std::holds_alternative<Attention>(node->what)) return false;
+        const auto* compute = std::get_if<Compute>(&node->what);
+        return compute == nullptr || compute->view.kind == View::Kind::none;
     }
 
     ValueId copy_of(Builder& builder, ValueId id) {
@@ -336,7 +358,8 @@ private:
 
     /// A transpose, reshape, slice or broadcast of something in memory is that memory, seen otherwise.
     bool place_as_view(const Node& node, const Compute& compute) {
-        if (compute.view.kind == View::Kind::none || outputs_.count(node.outputs.front()) != 0) return false;
+        const ValueId shown = node.outputs.front();
+        if (compute.view.kind == View::Kind::none || (outputs_.count(shown) != 0 && shown_.count(shown) == 0)) return false;
         const ValueId from = node.inputs.front(), to = node.outputs.front();
         const auto& source = place(from);
         if (!source || bits(value(from).type) == 4) return false;
@@ -795,7 +818,7 @@ private:
             if (value(root).source == Source::node && prepared_[static_cast<std::size_t>(root)]) prepared.insert(root);
         }
         for (ValueId id : graph().outputs) {
-            if (prepared_[static_cast<std::size_t>(id)]) prepared.insert(id);
+            if (prepared_[static_cast<std::size_t>(id)]) prepared.insert(place(id)->root);
         }
         const auto pack = [&](const std::map<ValueId, Lifetime>& all, std::map<ValueId, std::int64_t>& offsets, std::int64_t& total,
                               const std::set<ValueId>& elsewhere) {
@@ -813,7 +836,7 @@ private:
         const int end = static_cast<int>(out_.steps.size());
         for (ValueId id : graph().inputs) always[id] = {bytes(value(id).type, value(id).dims), 0, end};
         for (ValueId id : graph().outputs) {
-            if (prepared.count(id) == 0) always[id] = {bytes(value(id).type, value(id).dims), 0, end};
+            if (const ValueId root = place(id)->root; prepared.count(root) == 0) always[root] = {bytes(value(id).type, value(id).dims), 0, end};
         }
         pack(once, out_.preparation_offsets, out_.preparation_bytes, prepared);
         pack(always, out_.arena_offsets, out_.arena_bytes, prepared);
@@ -827,7 +850,8 @@ private:
     Device& device_;
     Schedule out_;
     CodegenTarget target_;
-    std::set<ValueId> outputs_;
+    std::set<ValueId> outputs_;  // the graph's, and what those of `shown_` show
+    std::set<ValueId> shown_;    // outputs that are another value, reshaped
     std::vector<bool> live_;
     std::vector<std::vector<std::pair<int, int>>> consumers_;  // per value: node, input
     std::vector<bool> prepared_;                               // depends on constants alone
