@@ -5,7 +5,7 @@
 ///
 /// Reads input K from FOLDER/inK.bin (row-major, the model's type; shapes from FOLDER/shapes.txt, one line per input), writes outK.bin and prints one
 /// JSON object: device microseconds per execution (CUDA events around the recorded graph), microseconds of whole calls with copies from and to the
-/// host, bytes, steps.
+/// host, what those take beyond the device's, bytes, steps.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -140,12 +140,14 @@ int run(const std::vector<std::string>& arguments) {
     fmt::print(
         "{{\"device\": \"{}\", \"precision\": \"{}\", \"read_ms\": {:.1f}, \"open_ms\": {:.1f}, \"lower_ms\": {:.1f}, \"compile_ms\": {:.1f}, "
         "\"first_ms\": {:.3f}, \"device_ms\": {:.4f}, \"device_ms_low\": {:.4f}, \"device_ms_high\": {:.4f}, "
-        "\"call_ms\": {:.4f}, \"kernels\": {}, \"library_calls\": {}, \"host_steps\": {}, \"distinct_kernels\": {}, \"weight_bytes\": {}, "
+        "\"call_ms\": {:.4f}, \"call_overhead_us\": {:.1f}, \"kernels\": {}, \"library_calls\": {}, \"host_steps\": {}, \"distinct_kernels\": {}, "
+        "\"weight_bytes\": {}, "
         "\"arena_bytes\": {}, \"workspace_bytes\": {}, \"steps\": [{}]}}\n",
         device->capabilities().name, precision, read_us / 1e3, device_us / 1e3, lower_us / 1e3, compile_us / 1e3, first_us / 1e3,
         percentile(device_times, 0.5) / 1e3, percentile(device_times, 0.1) / 1e3, percentile(device_times, 0.9) / 1e3,
-        percentile(call_times, 0.5) / 1e3, count(cuda::Step::Kind::kernel), count(cuda::Step::Kind::library), count(cuda::Step::Kind::host),
-        schedule.kernels.size(), schedule.weight_bytes, schedule.arena_bytes, schedule.workspace_bytes, steps);
+        percentile(call_times, 0.5) / 1e3, percentile(call_times, 0.5) - percentile(device_times, 0.5), count(cuda::Step::Kind::kernel),
+        count(cuda::Step::Kind::library), count(cuda::Step::Kind::host), schedule.kernels.size(), schedule.weight_bytes, schedule.arena_bytes,
+        schedule.workspace_bytes, steps);
     return 0;
 }
 

@@ -216,7 +216,7 @@ public:
 
     void upload(DevicePtr to, const void* from, std::size_t bytes) override {
         device_->enter(Call::upload);
-        if (recording_) fail("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "upload");
+        if (recording_ && !device_->is_pinned(from)) fail("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "upload");
         if (bytes == 0) return;
         device_->check_range(to, bytes, "upload");
         if (device_->is_pinned(from)) {
@@ -229,7 +229,7 @@ public:
     }
     void download(void* to, DevicePtr from, std::size_t bytes) override {
         device_->enter(Call::download);
-        if (recording_) fail("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "download");
+        if (recording_ && !device_->is_pinned(to)) fail("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "download");
         if (bytes == 0) return;
         device_->check_range(from, bytes, "download");
         add([=] { std::memcpy(to, address(from), bytes); });
@@ -241,6 +241,18 @@ public:
         device_->check_range(to, bytes, "copy");
         if (to < from + bytes && from < to + bytes) fail("CUDA_ERROR_INVALID_VALUE", "copy", "source and target overlap");
         add([=] { std::memcpy(address(to), address(from), bytes); });
+    }
+    void copy_across(DevicePtr to, const Device& to_device, DevicePtr from, const Device& from_device, std::size_t bytes) override {
+        device_->enter(Call::copy);
+        if (bytes == 0) return;
+        if (!from_device.owns(from, bytes) || !to_device.owns(to, bytes))
+            fail("CUDA_ERROR_INVALID_VALUE", "copy_across", "not these devices' memory");
+        add([=] { std::memcpy(address(to), address(from), bytes); });
+    }
+    void wait_for_default() override {
+        if (recording_) fail("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "wait_for_default");
+        const std::lock_guard lock(device_->mutex);
+        ++device_->counters.waits_for_default;
     }
     void fill(DevicePtr to, std::uint8_t value, std::size_t bytes) override {
         device_->enter(Call::fill);
@@ -416,6 +428,21 @@ void HostDevice::release_pinned(void* pointer) noexcept {
     --impl_->counters.pinned_allocations;
     free_block(found->second);
     impl_->pinned.erase(found);
+}
+
+bool HostDevice::is_pinned(const void* pointer) const { return impl_->is_pinned(pointer); }
+
+int HostDevice::ordinal() const noexcept { return impl_->options.ordinal; }
+
+bool HostDevice::owns(DevicePtr pointer, std::size_t bytes) const {
+    const std::lock_guard lock(impl_->mutex);
+    auto found = impl_->blocks.upper_bound(pointer);
+    return found != impl_->blocks.begin() && pointer + bytes <= (--found)->first + found->second.bytes;
+}
+
+void HostDevice::synchronize() {
+    impl_->enter(Call::synchronize);
+    impl_->drain_all();
 }
 
 std::shared_ptr<Module> HostDevice::load(const std::string& source) {

@@ -42,6 +42,7 @@ enum class Failure : std::uint8_t {
 struct HostDeviceOptions {
     std::int64_t memory_bytes = std::int64_t{8} << 30;  ///< what the device says it has
     bool recording = true;
+    int ordinal = 0;
     /// Told about damaged red zones, leaks, releases of what isn't allocated. Default: a line on standard error. problems() keeps them too.
     std::function<void(const std::string&)> on_problem;
 };
@@ -56,7 +57,8 @@ public:
         std::int64_t allocations = 0;         ///< now
         std::int64_t pinned_allocations = 0;  ///< now
         std::int64_t kernels_run = 0;         ///< those of launched graphs too
-        std::int64_t compilations = 0;        ///< by the C compiler; not what its cache had
+        std::int64_t waits_for_default = 0;
+        std::int64_t compilations = 0;  ///< by the C compiler; not what its cache had
         [[nodiscard]] std::int64_t of(Call call) const { return calls[static_cast<std::size_t>(call)]; }
     };
 
@@ -69,6 +71,10 @@ public:
     void release(DevicePtr pointer) noexcept override;
     [[nodiscard]] void* allocate_pinned(std::size_t bytes) override;
     void release_pinned(void* pointer) noexcept override;
+    [[nodiscard]] bool is_pinned(const void* pointer) const override;
+    [[nodiscard]] int ordinal() const noexcept override;
+    [[nodiscard]] bool owns(DevicePtr pointer, std::size_t bytes) const override;
+    void synchronize() override;
     [[nodiscard]] std::shared_ptr<Module> load(const std::string& source) override;
     [[nodiscard]] std::unique_ptr<Stream> create_stream() override;
     [[nodiscard]] std::string failure() const override;

@@ -47,6 +47,8 @@ public:
     virtual ~RecordedGraph() = default;
 };
 
+class Device;
+
 /// An ordered queue of device work. Not thread-safe. Every call returns before the work is done, but for synchronize().
 /// Each throws Error(internal) with the driver's own name of the failure; a failure that poisons the context (illegal access, lost device, launch
 /// failure) also marks the Device as failed.
@@ -56,6 +58,10 @@ public:
     virtual void upload(DevicePtr to, const void* from, std::size_t bytes) = 0;  ///< overlaps with the caller only from pinned memory
     virtual void download(void* to, DevicePtr from, std::size_t bytes) = 0;      ///< likewise
     virtual void copy(DevicePtr to, DevicePtr from, std::size_t bytes) = 0;      ///< within the device
+    /// Between devices of one kind. @throws Error(unimplemented) there is no way between these.
+    virtual void copy_across(DevicePtr to, const Device& to_device, DevicePtr from, const Device& from_device, std::size_t bytes) = 0;
+    /// What comes later waits for what other code of the process has put into the device's default stream so far.
+    virtual void wait_for_default() = 0;
     virtual void fill(DevicePtr to, std::uint8_t value, std::size_t bytes) = 0;
     /// @param arguments  addresses of the kernel's arguments, in order
     virtual void launch(Kernel kernel, const Launch& launch, std::span<void* const> arguments) = 0;
@@ -63,7 +69,8 @@ public:
     /// Everything done so far since the last call of this, in microseconds of device time: for profiles. Synchronizes.
     [[nodiscard]] virtual double lap_us() = 0;
 
-    /// Records instead of running, until end_recording(). Uploads and downloads can't be recorded.
+    /// Records instead of running, until end_recording(). Uploads from and downloads to memory that is not pinned can't be recorded; those that are
+    /// recorded read and write it at each launch.
     virtual void begin_recording() = 0;
     /// @returns the work since begin_recording(), ready to be launched.
     [[nodiscard]] virtual std::unique_ptr<RecordedGraph> end_recording() = 0;
@@ -97,6 +104,15 @@ public:
     /// Host memory that transfers overlap with. @throws Error(resource_exhausted).
     [[nodiscard]] virtual void* allocate_pinned(std::size_t bytes) = 0;
     virtual void release_pinned(void* pointer) noexcept = 0;
+
+    /// Whether transfers from and to this host memory, whoever allocated it, go without a copy in between.
+    [[nodiscard]] virtual bool is_pinned(const void* pointer) const = 0;
+    /// The device's number among those of the process, as callers name it; -1 where there is none.
+    [[nodiscard]] virtual int ordinal() const noexcept = 0;
+    /// Whether the whole range is memory of this device, whoever allocated it.
+    [[nodiscard]] virtual bool owns(DevicePtr pointer, std::size_t bytes) const = 0;
+    /// Waits for all work on the device, other code's too.
+    virtual void synchronize() = 0;
 
     /// Compiles `source` (the C subset that codegen/ writes; the device puts its own prelude before it) and loads it. Compiled code is kept by
     /// (source, architecture, library version) for the process.

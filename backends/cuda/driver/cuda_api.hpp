@@ -29,6 +29,7 @@ namespace ai_vmm::cuda {
     X(context_release, "cuDevicePrimaryCtxRelease_v2", cuDevicePrimaryCtxRelease)           \
     X(context_get, "cuCtxGetCurrent", cuCtxGetCurrent)                                      \
     X(context_set, "cuCtxSetCurrent", cuCtxSetCurrent)                                      \
+    X(context_synchronize, "cuCtxSynchronize", cuCtxSynchronize)                            \
     X(memory_info, "cuMemGetInfo_v2", cuMemGetInfo)                                         \
     X(memory_allocate, "cuMemAlloc_v2", cuMemAlloc)                                         \
     X(memory_free, "cuMemFree_v2", cuMemFree)                                               \
@@ -37,6 +38,9 @@ namespace ai_vmm::cuda {
     X(upload, "cuMemcpyHtoDAsync_v2", cuMemcpyHtoDAsync)                                    \
     X(download, "cuMemcpyDtoHAsync_v2", cuMemcpyDtoHAsync)                                  \
     X(copy, "cuMemcpyDtoDAsync_v2", cuMemcpyDtoDAsync)                                      \
+    X(copy_peer, "cuMemcpyPeerAsync", cuMemcpyPeerAsync)                                    \
+    X(pointer_attributes, "cuPointerGetAttributes", cuPointerGetAttributes)                 \
+    X(pointer_range, "cuMemGetAddressRange_v2", cuMemGetAddressRange)                       \
     X(fill, "cuMemsetD8Async", cuMemsetD8Async)                                             \
     X(module_load, "cuModuleLoadData", cuModuleLoadData)                                    \
     X(module_unload, "cuModuleUnload", cuModuleUnload)                                      \
@@ -44,6 +48,7 @@ namespace ai_vmm::cuda {
     X(launch, "cuLaunchKernelEx", cuLaunchKernelEx)                                         \
     X(stream_create, "cuStreamCreate", cuStreamCreate)                                      \
     X(stream_destroy, "cuStreamDestroy_v2", cuStreamDestroy)                                \
+    X(stream_wait_event, "cuStreamWaitEvent", cuStreamWaitEvent)                            \
     X(stream_synchronize, "cuStreamSynchronize", cuStreamSynchronize)                       \
     X(capture_begin, "cuStreamBeginCapture_v2", cuStreamBeginCapture)                       \
     X(capture_end, "cuStreamEndCapture", cuStreamEndCapture)                                \

@@ -188,6 +188,7 @@ public:
             device_->check(api.stream_create(&stream_, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
             device_->check(api.event_create(&lap_, CU_EVENT_DEFAULT), "cuEventCreate");
             device_->check(api.event_create(&now_, CU_EVENT_DEFAULT), "cuEventCreate");
+            device_->check(api.event_create(&ready_, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
             device_->check(api.event_record(lap_, stream_), "cuEventRecord");
         } catch (...) {
             close();
@@ -200,14 +201,13 @@ public:
     DriverStream(const DriverStream&) = delete;
     DriverStream& operator=(const DriverStream&) = delete;
 
+    // The driver itself refuses to record transfers of memory that is not pinned.
     void upload(DevicePtr to, const void* from, std::size_t bytes) override {
-        refuse_recording("upload");
         if (bytes == 0) return;
         const Current current(*device_);
         device_->check(device_->api.upload(to, from, bytes, stream_), "cuMemcpyHtoDAsync");
     }
     void download(void* to, DevicePtr from, std::size_t bytes) override {
-        refuse_recording("download");
         if (bytes == 0) return;
         const Current current(*device_);
         device_->check(device_->api.download(to, from, bytes, stream_), "cuMemcpyDtoHAsync");
@@ -216,6 +216,21 @@ public:
         if (bytes == 0) return;
         const Current current(*device_);
         device_->check(device_->api.copy(to, from, bytes, stream_), "cuMemcpyDtoDAsync");
+    }
+    void copy_across(DevicePtr to, const Device& to_device, DevicePtr from, const Device& from_device, std::size_t bytes) override {
+        if (bytes == 0) return;
+        const auto* const target = dynamic_cast<const DriverDevice*>(&to_device);
+        const auto* const source = dynamic_cast<const DriverDevice*>(&from_device);
+        if (target == nullptr || source == nullptr)
+            throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, "there is no way between these devices");
+        const Current current(*device_);
+        device_->check(device_->api.copy_peer(to, target->impl().context, from, source->impl().context, bytes, stream_), "cuMemcpyPeerAsync");
+    }
+    void wait_for_default() override {
+        refuse_recording("wait_for_default");
+        const Current current(*device_);
+        device_->check(device_->api.event_record(ready_, CU_STREAM_LEGACY), "cuEventRecord");
+        device_->check(device_->api.stream_wait_event(stream_, ready_, 0), "cuStreamWaitEvent");
     }
     void fill(DevicePtr to, std::uint8_t value, std::size_t bytes) override {
         if (bytes == 0) return;
@@ -295,7 +310,7 @@ private:
         }
         // Work under way still uses memory that the owner frees next.
         if (stream_ != nullptr) device_->note(api.stream_synchronize(stream_), "cuStreamSynchronize");
-        for (auto* const event : {lap_, now_}) {
+        for (auto* const event : {lap_, now_, ready_}) {
             if (event != nullptr) device_->note(api.event_destroy(event), "cuEventDestroy");
         }
         if (stream_ != nullptr) device_->note(api.stream_destroy(stream_), "cuStreamDestroy");
@@ -303,7 +318,7 @@ private:
 
     std::shared_ptr<DriverDevice::Impl> device_;
     CUstream stream_ = nullptr;
-    CUevent lap_ = nullptr, now_ = nullptr;
+    CUevent lap_ = nullptr, now_ = nullptr, ready_ = nullptr;
     bool recording_ = false;
 };
 
@@ -386,6 +401,36 @@ std::int64_t DriverDevice::free_bytes() const {
 std::int64_t DriverDevice::allocated_bytes() const {
     const std::lock_guard lock(impl_->mutex);
     return impl_->allocated_bytes;
+}
+
+bool DriverDevice::is_pinned(const void* pointer) const {
+    // An address that the driver doesn't know is no error here: its attributes are 0.
+    unsigned type = 0;
+    CUpointer_attribute which[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE};
+    void* values[] = {&type};
+    const Current current(*impl_);
+    const auto result = impl_->api.pointer_attributes(1, which, values, reinterpret_cast<CUdeviceptr>(pointer));
+    return result == CUDA_SUCCESS && type == CU_MEMORYTYPE_HOST;
+}
+
+bool DriverDevice::owns(DevicePtr pointer, std::size_t bytes) const {
+    unsigned type = 0;
+    int device = -1;
+    CUpointer_attribute which[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+    void* values[] = {&type, &device};
+    const Current current(*impl_);
+    if (impl_->api.pointer_attributes(2, which, values, pointer) != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE || device != impl_->ordinal)
+        return false;
+    CUdeviceptr base = 0;
+    std::size_t size = 0;
+    // Memory of virtual address ranges (expandable segments) has no one range: what the driver said of its beginning must do.
+    if (impl_->api.pointer_range(&base, &size, pointer) != CUDA_SUCCESS) return true;
+    return pointer - base + bytes <= size;
+}
+
+void DriverDevice::synchronize() {
+    const Current current(*impl_);
+    impl_->check(impl_->api.context_synchronize(), "cuCtxSynchronize");
 }
 
 int DriverDevice::ordinal() const noexcept { return impl_->ordinal; }

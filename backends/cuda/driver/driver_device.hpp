@@ -31,13 +31,17 @@ public:
 
     /// Bytes that allocate() gave and release() did not take back yet.
     [[nodiscard]] std::int64_t allocated_bytes() const;
-    [[nodiscard]] int ordinal() const noexcept;
+    [[nodiscard]] bool is_pinned(const void* pointer) const override;
+    [[nodiscard]] int ordinal() const noexcept override;
+    [[nodiscard]] bool owns(DevicePtr pointer, std::size_t bytes) const override;
+    void synchronize() override;
     /// Of the driver: 13000 for CUDA 13.0.
     [[nodiscard]] int driver_version() const noexcept;
     /// Makes the device's context current on the calling thread for good. @throws Error(internal).
     void make_current() const;
 
     struct Impl;
+    [[nodiscard]] const Impl& impl() const noexcept { return *impl_; }
 
 private:
     std::shared_ptr<Impl> impl_;

@@ -12,9 +12,33 @@ namespace {
 /// One recording holds no more, so that a cancelled execution stops soon: some milliseconds.
 constexpr std::size_t kMostStepsAtOnce = 1024;
 
+/// Inputs, and outputs, of no more bytes are copied in the recording itself: everything then is one launch.
+constexpr std::size_t kRecordedBytes = std::size_t{128} << 10;
+/// Larger ones go in pieces, so that the copies of the host and of the device overlap.
+constexpr std::size_t kPieceBytes = std::size_t{256} << 10;
+/// Sets of callers' device addresses that are recorded for.
+constexpr std::size_t kMostBound = 4;
+constexpr std::size_t kAlignment = 256;
+
 std::size_t aligned(std::int64_t size) { return (static_cast<std::size_t>(size) + 255) / 256 * 256; }
 
 std::size_t size_of(const Value& value) { return static_cast<std::size_t>(bytes(value.type, value.dims)); }
+
+/// Of the size and of some words of the content: equal contents have equal hashes, and different ones nearly always others.
+std::uint64_t sample_hash(const std::byte* data, std::size_t size) {
+    constexpr std::size_t kSamples = 512;
+    std::uint64_t hash = 0xcbf29ce484222325ULL ^ size;
+    const std::size_t words = size / 8, step = std::max<std::size_t>(words / kSamples, 1);
+    const auto add = [&](std::size_t at, std::size_t count) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, data + at, count);
+        hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+        hash ^= hash >> 29;
+    };
+    for (std::size_t w = 0; w < words; w += step) add(8 * w, 8);
+    if (size % 8 != 0) add(8 * words, size % 8);
+    return hash;
+}
 
 /// Byte address of a placed value's first element.
 DevicePtr address(const Schedule& schedule, const std::vector<DevicePtr>& roots, ValueId id) {
@@ -24,22 +48,35 @@ DevicePtr address(const Schedule& schedule, const std::vector<DevicePtr>& roots,
 
 }  // namespace
 
-DevicePtr WeightStore::upload(const Value& value, Stream& stream) {
+std::shared_ptr<const Weight> WeightStore::upload(const Value& value, Stream& stream) {
+    const std::size_t size = size_of(value);
+    const auto* const data = value.constant.data;
+    const std::uint64_t hash = sample_hash(data, size);
     const std::lock_guard lock(mutex_);
-    if (const auto found = buffers_.find(value.constant.data); found != buffers_.end()) return found->second.first.get();
-    Buffer buffer(device_, size_of(value));
-    if (buffer.bytes() != 0) stream.upload(buffer.get(), value.constant.data, buffer.bytes());
+    const auto [begin, end] = weights_.equal_range(hash);
+    for (auto entry = begin; entry != end;) {
+        if (const auto weight = entry->second.lock()) {
+            if (weight->bytes == size && (weight->source.data == data || std::memcmp(weight->source.data, data, size) == 0)) return weight;
+            ++entry;
+        } else {
+            entry = weights_.erase(entry);
+        }
+    }
+    auto weight = std::make_shared<Weight>(Weight{.memory = Buffer(device_, size), .source = value.constant, .bytes = size});
+    if (size != 0) stream.upload(weight->memory.get(), data, size);
     // The copy reads pageable memory: it is over before the caller may free the constant.
     stream.synchronize();
-    bytes_ += static_cast<std::int64_t>(aligned(static_cast<std::int64_t>(buffer.bytes())));
-    const DevicePtr pointer = buffer.get();
-    buffers_.emplace(value.constant.data, std::pair(std::move(buffer), value.constant.owner));
-    return pointer;
+    weights_.emplace(hash, weight);
+    return weight;
 }
 
 std::int64_t WeightStore::bytes() const {
     const std::lock_guard lock(mutex_);
-    return bytes_;
+    std::int64_t total = 0;
+    for (const auto& [hash, entry] : weights_) {
+        if (const auto weight = entry.lock()) total += static_cast<std::int64_t>(aligned(static_cast<std::int64_t>(weight->bytes)));
+    }
+    return total;
 }
 
 Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights)
@@ -51,7 +88,10 @@ Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<We
     }
     fixed_.assign(schedule_.graph.values.size(), 0);
     const std::unique_ptr<Stream> stream = device_->create_stream();
-    for (ValueId id : schedule_.weights) fixed_[static_cast<std::size_t>(id)] = weights_->upload(schedule_.graph.value(id), *stream);
+    for (ValueId id : schedule_.weights) {
+        held_.push_back(weights_->upload(schedule_.graph.value(id), *stream));
+        fixed_[static_cast<std::size_t>(id)] = held_.back()->memory.get();
+    }
     for (ValueId id : schedule_.prepared) {
         prepared_.emplace_back(device_, size_of(schedule_.graph.value(id)));
         fixed_[static_cast<std::size_t>(id)] = prepared_.back().get();
@@ -94,38 +134,77 @@ void Program::enqueue(const std::vector<Step>& steps, std::size_t begin, std::si
     }
 }
 
+std::int64_t Execution::staging_bytes(const Schedule& schedule) {
+    std::int64_t total = 0;
+    for (const auto* ids : {&schedule.graph.inputs, &schedule.graph.outputs}) {
+        for (ValueId id : *ids) total += static_cast<std::int64_t>(aligned(bytes(schedule.graph.value(id).type, schedule.graph.value(id).dims)));
+    }
+    return total;
+}
+
 Execution::Execution(std::shared_ptr<const Program> program) : program_(std::move(program)) {
     const Schedule& schedule = program_->schedule();
     Device& device = program_->device();
     stream_ = device.create_stream();
     arena_ = Buffer(program_->device_, static_cast<std::size_t>(schedule.arena_bytes));
     workspace_ = Buffer(program_->device_, static_cast<std::size_t>(schedule.workspace_bytes));
-    roots_ = program_->roots(arena_.get());
-    std::size_t total = 0;
+    in_arena_.roots = program_->roots(arena_.get());
+    in_arena_.segments = segments();
     for (ValueId id : schedule.graph.inputs) {
-        input_at_.push_back(total);
-        total += aligned(bytes(schedule.graph.value(id).type, schedule.graph.value(id).dims));
+        input_bytes_.push_back(size_of(schedule.graph.value(id)));
+        input_at_.push_back(static_cast<std::size_t>(schedule.arena_offsets.at(id)));
+        inputs_total_ = std::max(inputs_total_, input_at_.back() + aligned(static_cast<std::int64_t>(input_bytes_.back())));
     }
+    std::size_t total = inputs_total_;
     for (ValueId id : schedule.graph.outputs) {
-        output_at_.push_back(total);
-        total += aligned(bytes(schedule.graph.value(id).type, schedule.graph.value(id).dims));
+        const auto found = schedule.arena_offsets.find(schedule.places[static_cast<std::size_t>(id)]->root);
+        output_bytes_.push_back(size_of(schedule.graph.value(id)));
+        output_at_.push_back(found == schedule.arena_offsets.end() ? 0 : static_cast<std::size_t>(found->second));
+        if (found != schedule.arena_offsets.end())
+            total = std::max(total, output_at_.back() + aligned(static_cast<std::int64_t>(output_bytes_.back())));
+    }
+    outputs_total_ = total - inputs_total_;
+    for (std::size_t k = 0; k < output_at_.size(); ++k) {
+        if (schedule.arena_offsets.count(schedule.places[static_cast<std::size_t>(schedule.graph.outputs[k])]->root) != 0) continue;
+        output_at_[k] = total;
+        total += aligned(static_cast<std::int64_t>(output_bytes_[k]));
     }
     if (total != 0) staging_ = static_cast<std::byte*>(device.allocate_pinned(total));
-    std::size_t begin = 0;
-    for (std::size_t s = 0; s <= schedule.steps.size(); ++s) {
-        const bool host = s < schedule.steps.size() && schedule.steps[s].kind == Step::Kind::host;
-        if (!host && s < schedule.steps.size() && s - begin < kMostStepsAtOnce) continue;
-        if (s > begin) segments_.push_back({begin, s, false, nullptr});
-        if (host) segments_.push_back({s, s + 1, true, nullptr});
-        begin = host ? s + 1 : s;
-    }
 }
 
 Execution::~Execution() {
     if (staging_ != nullptr) program_->device().release_pinned(staging_);
 }
 
-void Execution::run_host(const Step& step) {
+std::vector<Execution::Segment> Execution::segments() const {
+    const Schedule& schedule = program_->schedule();
+    std::vector<Segment> all;
+    std::size_t begin = 0;
+    for (std::size_t s = 0; s <= schedule.steps.size(); ++s) {
+        const bool host = s < schedule.steps.size() && schedule.steps[s].kind == Step::Kind::host;
+        if (!host && s < schedule.steps.size() && s - begin < kMostStepsAtOnce) continue;
+        if (s > begin) all.push_back({begin, s, false, nullptr});
+        if (host) all.push_back({s, s + 1, true, nullptr});
+        begin = host ? s + 1 : s;
+    }
+    return all;
+}
+
+std::unique_ptr<RecordedGraph> Execution::record(const std::function<void()>& work) {
+    stream_->begin_recording();
+    try {
+        work();
+    } catch (...) {
+        try {
+            (void)stream_->end_recording();
+        } catch (const std::exception&) {  // the first failure is the one to report
+        }
+        throw;
+    }
+    return stream_->end_recording();
+}
+
+void Execution::run_host(const Step& step, const std::vector<DevicePtr>& roots) {
     const Schedule& schedule = program_->schedule();
     const Node& node = schedule.graph.nodes[static_cast<std::size_t>(step.index)];
     std::vector<std::vector<std::byte>> memory;
@@ -134,7 +213,7 @@ void Execution::run_host(const Step& step) {
         for (ValueId id : ids) {
             const Value& value = schedule.graph.value(id);
             memory.emplace_back(std::max<std::size_t>(size_of(value), 1));
-            if (fetch && size_of(value) != 0) stream_->download(memory.back().data(), address(schedule, roots_, id), size_of(value));
+            if (fetch && size_of(value) != 0) stream_->download(memory.back().data(), address(schedule, roots, id), size_of(value));
             all.push_back({value.type, value.dims, memory.back().data()});
         }
         return all;
@@ -145,71 +224,191 @@ void Execution::run_host(const Step& step) {
     std::get<HostCall>(node.what).run(inputs, outputs);
     for (std::size_t k = 0; k < outputs.size(); ++k) {
         if (const std::size_t size = size_of(schedule.graph.value(node.outputs[k])); size != 0)
-            stream_->upload(address(schedule, roots_, node.outputs[k]), outputs[k].data, size);
+            stream_->upload(address(schedule, roots, node.outputs[k]), outputs[k].data, size);
     }
     stream_->synchronize();
 }
 
-void Execution::run_segments() {
+void Execution::stop_if_cancelled() {
+    if (!cancelled_.exchange(false)) return;
+    stream_->synchronize();
+    throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "the execution was cancelled");
+}
+
+void Execution::run_segments(Bound& bound) {
     const Schedule& schedule = program_->schedule();
-    for (Segment& segment : segments_) {
-        if (cancelled_.exchange(false)) {
-            stream_->synchronize();
-            throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "the execution was cancelled");
-        }
+    for (Segment& segment : bound.segments) {
+        stop_if_cancelled();
         // Long programs are waited for piece by piece: what is launched can't be called back.
-        if (segments_.size() > 2) stream_->synchronize();
+        if (bound.segments.size() > 2) stream_->synchronize();
         if (segment.host) {
-            run_host(schedule.steps[segment.begin]);
+            run_host(schedule.steps[segment.begin], bound.roots);
             continue;
         }
+        const auto enqueue = [&] { program_->enqueue(schedule.steps, segment.begin, segment.end, bound.roots, workspace_.get(), *stream_); };
         if (!program_->device().capabilities().recording) {
-            program_->enqueue(schedule.steps, segment.begin, segment.end, roots_, workspace_.get(), *stream_);
+            enqueue();
             continue;
         }
-        if (!segment.recording) {
-            stream_->begin_recording();
-            try {
-                program_->enqueue(schedule.steps, segment.begin, segment.end, roots_, workspace_.get(), *stream_);
-            } catch (...) {
-                try {
-                    (void)stream_->end_recording();
-                } catch (const std::exception&) {  // the first failure is the one to report
-                }
-                throw;
-            }
-            segment.recording = stream_->end_recording();
-        }
+        if (!segment.recording) segment.recording = record(enqueue);
         stream_->launch(*segment.recording);
     }
 }
 
-void Execution::run(std::span<const void* const> inputs, std::span<void* const> outputs) {
-    const Schedule& schedule = program_->schedule();
-    cancelled_ = false;
-    for (std::size_t k = 0; k < inputs.size(); ++k) {
-        const std::size_t size = size_of(schedule.graph.value(schedule.graph.inputs[k]));
-        if (size == 0) continue;
-        std::memcpy(staging_ + input_at_[k], inputs[k], size);
-        stream_->upload(roots_[static_cast<std::size_t>(schedule.graph.inputs[k])], staging_ + input_at_[k], size);
+void Execution::run_call() {
+    stop_if_cancelled();
+    if (!call_) {
+        const Schedule& schedule = program_->schedule();
+        call_ = record([&] {
+            if (inputs_total_ != 0 && inputs_total_ <= kRecordedBytes) stream_->upload(arena_.get(), staging_, inputs_total_);
+            program_->enqueue(schedule.steps, 0, schedule.steps.size(), in_arena_.roots, workspace_.get(), *stream_);
+            if (outputs_total_ != 0 && outputs_total_ <= kRecordedBytes)
+                stream_->download(staging_ + inputs_total_, arena_.get() + inputs_total_, outputs_total_);
+        });
     }
-    run_segments();
+    stream_->launch(*call_);
+}
+
+Execution::Bound& Execution::bound_for(std::span<const Endpoint> inputs) {
+    const Schedule& schedule = program_->schedule();
+    wanted_.assign(inputs.size(), 0);
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        // Kernels and libraries read as much at once as the arena's alignment allows.
+        const bool direct = inputs[k].on_device() && inputs[k].owner == nullptr && inputs[k].device % kAlignment == 0 && input_bytes_[k] != 0;
+        if (direct) wanted_[k] = inputs[k].device;
+    }
+    if (std::all_of(wanted_.begin(), wanted_.end(), [](DevicePtr pointer) { return pointer == 0; })) return in_arena_;
+    auto found = std::find_if(elsewhere_.begin(), elsewhere_.end(), [&](const Bound& bound) { return bound.inputs == wanted_; });
+    if (found == elsewhere_.end()) {
+        if (elsewhere_.size() >= kMostBound) elsewhere_.pop_back();
+        found = elsewhere_.insert(elsewhere_.begin(), Bound{.inputs = wanted_, .roots = {}, .segments = {}, .uses = 0});
+    }
+    elsewhere_.splice(elsewhere_.begin(), elsewhere_, found);
+    // To record costs more than a copy: worth it for addresses that come again.
+    if (++found->uses < 2) return in_arena_;
+    if (found->roots.empty()) {
+        found->roots = in_arena_.roots;
+        for (std::size_t k = 0; k < wanted_.size(); ++k) {
+            if (wanted_[k] != 0) found->roots[static_cast<std::size_t>(schedule.graph.inputs[k])] = wanted_[k];
+        }
+        found->segments = segments();
+    }
+    return *found;
+}
+
+void Execution::take_in(std::span<const Endpoint> inputs, const Bound& bound, bool uploads_recorded) {
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        const std::size_t size = input_bytes_[k];
+        if (size == 0 || (!bound.inputs.empty() && bound.inputs[k] != 0)) continue;
+        const DevicePtr to = arena_.get() + input_at_[k];
+        if (inputs[k].on_device()) {
+            if (inputs[k].owner != nullptr) {
+                stream_->copy_across(to, program_->device(), inputs[k].device, *inputs[k].owner, size);
+            } else {
+                stream_->copy(to, inputs[k].device, size);
+            }
+            continue;
+        }
+        const auto* const from = static_cast<const std::byte*>(inputs[k].host);
+        if (uploads_recorded) {
+            std::memcpy(staging_ + input_at_[k], from, size);
+        } else if (size > kPieceBytes && program_->device().is_pinned(from)) {
+            stream_->upload(to, from, size);
+        } else {
+            // A piece is on its way while the next one is copied.
+            for (std::size_t at = 0; at < size; at += kPieceBytes) {
+                const std::size_t part = std::min(kPieceBytes, size - at);
+                std::memcpy(staging_ + input_at_[k] + at, from + at, part);
+                stream_->upload(to + at, staging_ + input_at_[k] + at, part);
+            }
+        }
+    }
+}
+
+void Execution::give_out(std::span<const Endpoint> outputs, bool downloads_recorded) {
+    const Schedule& schedule = program_->schedule();
+    pieces_.clear();
+    std::size_t copied = 0, waiting = 0;
+    const auto copy_up_to = [&](std::size_t end) {
+        for (; copied < end; ++copied) std::memcpy(pieces_[copied].to, pieces_[copied].from, pieces_[copied].bytes);
+    };
     for (std::size_t k = 0; k < outputs.size(); ++k) {
-        const std::size_t size = size_of(schedule.graph.value(schedule.graph.outputs[k]));
-        if (size != 0) stream_->download(staging_ + output_at_[k], address(schedule, roots_, schedule.graph.outputs[k]), size);
+        const std::size_t size = output_bytes_[k];
+        if (size == 0) continue;
+        const DevicePtr from = address(schedule, in_arena_.roots, schedule.graph.outputs[k]);
+        if (outputs[k].on_device()) {
+            if (outputs[k].owner != nullptr) {
+                stream_->copy_across(outputs[k].device, *outputs[k].owner, from, program_->device(), size);
+            } else {
+                stream_->copy(outputs[k].device, from, size);
+            }
+            continue;
+        }
+        auto* const to = static_cast<std::byte*>(outputs[k].host);
+        const bool recorded = downloads_recorded && output_at_[k] < inputs_total_ + outputs_total_;
+        if (!recorded && size > kPieceBytes && program_->device().is_pinned(to)) {
+            stream_->download(to, from, size);
+            continue;
+        }
+        for (std::size_t at = 0; at < size; at += kPieceBytes) {
+            const std::size_t part = std::min(kPieceBytes, size - at);
+            // What has arrived is copied while the next pieces are on their way.
+            const std::size_t arrived = waiting >= kPieceBytes ? pieces_.size() : 0;
+            if (arrived != 0) {
+                stream_->synchronize();
+                waiting = 0;
+            }
+            if (!recorded) {
+                stream_->download(staging_ + output_at_[k] + at, from + at, part);
+                waiting += part;
+            }
+            pieces_.push_back({to + at, staging_ + output_at_[k] + at, part});
+            copy_up_to(arrived);
+        }
     }
     stream_->synchronize();
-    for (std::size_t k = 0; k < outputs.size(); ++k) {
-        const std::size_t size = size_of(schedule.graph.value(schedule.graph.outputs[k]));
-        if (size != 0) std::memcpy(outputs[k], staging_ + output_at_[k], size);
+    copy_up_to(pieces_.size());
+}
+
+void Execution::run(std::span<const Endpoint> inputs, std::span<const Endpoint> outputs) {
+    cancelled_ = false;
+    bool on_host = true, waits = false;
+    for (const auto& ends : {inputs, outputs}) {
+        for (const Endpoint& end : ends) {
+            if (!end.on_device()) continue;
+            on_host = false;
+            if (end.owner == nullptr) {
+                waits = true;
+            } else {
+                end.owner->synchronize();
+            }
+        }
     }
+    if (waits) stream_->wait_for_default();
+    Bound& bound = bound_for(inputs);
+    const bool one_call =
+        on_host && in_arena_.segments.size() == 1 && !in_arena_.segments.front().host && program_->device().capabilities().recording;
+    take_in(inputs, bound, one_call && inputs_total_ <= kRecordedBytes);
+    if (one_call) {
+        run_call();
+    } else {
+        run_segments(bound);
+    }
+    give_out(outputs, one_call && outputs_total_ <= kRecordedBytes);
     ran_ = true;
     if (cancelled_.exchange(false)) throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "the execution was cancelled");
 }
 
+void Execution::run(std::span<const void* const> inputs, std::span<void* const> outputs) {
+    endpoints_.resize(inputs.size() + outputs.size());
+    for (std::size_t k = 0; k < inputs.size(); ++k) endpoints_[k] = {.host = const_cast<void*>(inputs[k])};
+    for (std::size_t k = 0; k < outputs.size(); ++k) endpoints_[inputs.size() + k] = {.host = outputs[k]};
+    run(std::span<const Endpoint>(endpoints_).first(inputs.size()), std::span<const Endpoint>(endpoints_).last(outputs.size()));
+}
+
 double Execution::replay_us() {
     (void)stream_->lap_us();
-    run_segments();
+    run_segments(in_arena_);
     return stream_->lap_us();
 }
 
@@ -224,14 +423,14 @@ std::vector<std::pair<std::string, double>> Execution::profile() {
         const Step& step = schedule.steps[s];
         double us = 0;
         if (step.kind == Step::Kind::host) {
-            run_host(step);
+            run_host(step, in_arena_.roots);
             us = stream_->lap_us();
         } else if (!recording) {
-            program_->enqueue(schedule.steps, s, s + 1, roots_, workspace_.get(), *stream_);
+            program_->enqueue(schedule.steps, s, s + 1, in_arena_.roots, workspace_.get(), *stream_);
             us = stream_->lap_us();
         } else {
             stream_->begin_recording();
-            for (int i = 0; i < kTimes; ++i) program_->enqueue(schedule.steps, s, s + 1, roots_, workspace_.get(), *stream_);
+            for (int i = 0; i < kTimes; ++i) program_->enqueue(schedule.steps, s, s + 1, in_arena_.roots, workspace_.get(), *stream_);
             const std::unique_ptr<RecordedGraph> graph = stream_->end_recording();
             stream_->launch(*graph);
             (void)stream_->lap_us();

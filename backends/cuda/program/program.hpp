@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,19 +17,27 @@
 
 namespace ai_vmm::cuda {
 
-/// Constants on a device, uploaded once however many programs read them. Thread-safe.
+/// A constant on a device.
+struct Weight {
+    Buffer memory;
+    ConstantData source;  ///< what was uploaded; kept, since it tells whether another constant is the same
+    std::size_t bytes = 0;
+};
+
+/// Constants on a device, uploaded once however many programs read them: those of equal bytes are one, whichever model they come from, as long as
+/// anybody holds them. Thread-safe.
 class WeightStore {
 public:
     explicit WeightStore(std::shared_ptr<Device> device) : device_(std::move(device)) {}
-    /// The address of a copy of the constant on the device. @throws Error(resource_exhausted).
-    [[nodiscard]] DevicePtr upload(const Value& value, Stream& stream);
+    /// A copy of the constant on the device. @throws Error(resource_exhausted, internal).
+    [[nodiscard]] std::shared_ptr<const Weight> upload(const Value& value, Stream& stream);
+    /// Of all that are held, as allocated.
     [[nodiscard]] std::int64_t bytes() const;
 
 private:
     const std::shared_ptr<Device> device_;
-    mutable std::mutex mutex_;  // guards the rest
-    std::map<const std::byte*, std::pair<Buffer, std::shared_ptr<const void>>> buffers_;
-    std::int64_t bytes_ = 0;
+    mutable std::mutex mutex_;                                           // guards weights_
+    std::multimap<std::uint64_t, std::weak_ptr<const Weight>> weights_;  // by a hash of size and some bytes
 };
 
 /// Compiled for one set of shapes. Immutable after construction; several executions may share it.
@@ -54,8 +64,17 @@ private:
     std::shared_ptr<Module> module_;
     std::vector<Kernel> kernels_;
     std::vector<DevicePtr> fixed_;  ///< per value: the address of a constant or prepared root, else 0
+    std::vector<std::shared_ptr<const Weight>> held_;
     std::vector<Buffer> prepared_;
     mutable std::mutex calls_mutex_;  ///< library calls run from one thread at a time
+};
+
+/// Where a caller's tensor lies: in the host's memory, or in that of a device.
+struct Endpoint {
+    void* host = nullptr;
+    DevicePtr device = 0;     ///< if `host` is null
+    Device* owner = nullptr;  ///< whose memory `device` is; null: the program's device
+    [[nodiscard]] bool on_device() const noexcept { return device != 0; }
 };
 
 /// One execution at a time of a program, with its own memory and stream. Not thread-safe but for cancel().
@@ -67,10 +86,13 @@ public:
     Execution(const Execution&) = delete;
     Execution& operator=(const Execution&) = delete;
 
-    /// Copies inputs in, runs, copies outputs out; returns when they are there.
-    /// @param inputs   host addresses, per Graph::inputs, row-major
-    /// @param outputs  host addresses, per Graph::outputs, to be written
+    /// Copies inputs in, runs, copies outputs out; returns when they are there. Inputs on the program's device whose addresses come again are read
+    /// where they are; others are copied within the device. What the default stream of their device has been given so far is waited for first.
+    /// @param inputs   per Graph::inputs, row-major; host memory is only read
+    /// @param outputs  per Graph::outputs, to be written
     /// @throws Error(cancelled, internal).
+    void run(std::span<const Endpoint> inputs, std::span<const Endpoint> outputs);
+    /// With everything in the host's memory.
     void run(std::span<const void* const> inputs, std::span<void* const> outputs);
     void cancel() noexcept { cancelled_ = true; }
     [[nodiscard]] const Program& program() const noexcept { return *program_; }
@@ -81,22 +103,51 @@ public:
     /// last run left are overwritten.
     [[nodiscard]] std::vector<std::pair<std::string, double>> profile();
 
+    /// Pinned memory of the host between callers' tensors and the device, bytes.
+    [[nodiscard]] static std::int64_t staging_bytes(const Schedule& schedule);
+
 private:
     struct Segment {
         std::size_t begin = 0, end = 0;
         bool host = false;
         std::unique_ptr<RecordedGraph> recording;
     };
-    void run_host(const Step& step);
-    void run_segments();
+    /// The program's steps over some addresses of its inputs.
+    struct Bound {
+        std::vector<DevicePtr> inputs;  ///< 0: in the arena
+        std::vector<DevicePtr> roots;
+        std::vector<Segment> segments;
+        int uses = 0;
+    };
+    /// One of a caller's outputs, or a part of it, on its way through the staging memory.
+    struct Piece {
+        void* to = nullptr;
+        const std::byte* from = nullptr;
+        std::size_t bytes = 0;
+    };
+    [[nodiscard]] std::vector<Segment> segments() const;
+    [[nodiscard]] std::unique_ptr<RecordedGraph> record(const std::function<void()>& work);
+    void run_host(const Step& step, const std::vector<DevicePtr>& roots);
+    void run_segments(Bound& bound);
+    void stop_if_cancelled();
+    /// Uploads, steps and downloads as one recording, as far as the tensors are small. For programs of one segment.
+    void run_call();
+    [[nodiscard]] Bound& bound_for(std::span<const Endpoint> inputs);
+    void take_in(std::span<const Endpoint> inputs, const Bound& bound, bool uploads_recorded);
+    void give_out(std::span<const Endpoint> outputs, bool downloads_recorded);
 
     const std::shared_ptr<const Program> program_;
     std::unique_ptr<Stream> stream_;
     Buffer arena_, workspace_;
-    std::vector<DevicePtr> roots_;
-    std::byte* staging_ = nullptr;  ///< pinned: inputs, then outputs
-    std::vector<std::size_t> input_at_, output_at_;
-    std::vector<Segment> segments_;
+    std::byte* staging_ = nullptr;  ///< pinned: inputs, then outputs, as in the arena; then outputs that are not there
+    std::vector<std::size_t> input_at_, output_at_, input_bytes_, output_bytes_;
+    std::size_t inputs_total_ = 0, outputs_total_ = 0;  ///< in the arena
+    Bound in_arena_;
+    std::list<Bound> elsewhere_;  ///< last used first
+    std::unique_ptr<RecordedGraph> call_;
+    std::vector<Endpoint> endpoints_;
+    std::vector<DevicePtr> wanted_;
+    std::vector<Piece> pieces_;
     bool ran_ = false;
     std::atomic<bool> cancelled_ = false;
 };

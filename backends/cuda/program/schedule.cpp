@@ -830,14 +830,20 @@ private:
                 lives.push_back(life);
             }
             const MemoryPlan memory = plan_memory(lives);
-            for (std::size_t i = 0; i < roots.size(); ++i) offsets[roots[i]] = memory.offsets[i];
-            total = memory.bytes;
+            for (std::size_t i = 0; i < roots.size(); ++i) offsets[roots[i]] = total + memory.offsets[i];
+            total += memory.bytes;
         };
-        const int end = static_cast<int>(out_.steps.size());
-        for (ValueId id : graph().inputs) always[id] = {bytes(value(id).type, value(id).dims), 0, end};
-        for (ValueId id : graph().outputs) {
-            if (const ValueId root = place(id)->root; prepared.count(root) == 0) always[root] = {bytes(value(id).type, value(id).dims), 0, end};
-        }
+        // Inputs and outputs live from the first step to the last. They stand at the arena's beginning side by side: one copy moves all that are
+        // small.
+        std::int64_t bound = 0;
+        const auto bind = [&](ValueId root) {
+            if (prepared.count(root) != 0 || !out_.arena_offsets.emplace(root, bound).second) return;
+            always.erase(root);
+            bound += (bytes(value(root).type, value(root).dims) + 255) / 256 * 256;
+        };
+        for (ValueId id : graph().inputs) bind(id);
+        for (ValueId id : graph().outputs) bind(place(id)->root);
+        out_.arena_bytes = bound;
         pack(once, out_.preparation_offsets, out_.preparation_bytes, prepared);
         pack(always, out_.arena_offsets, out_.arena_bytes, prepared);
         out_.weights.assign(weights.begin(), weights.end());
