@@ -18,23 +18,59 @@ std::vector<DeviceInfo> Backend::enumerate() {
     return all;
 }
 
-std::shared_ptr<Device> Backend::device(const std::string& name) {
+namespace {
+
+void check_alive(const std::string& name, const Device& device) {
+    if (const std::string failure = device.failure(); !failure.empty()) {
+        throw Error(ErrorCode::unavailable, ErrorCategory::system, fmt::format("device {} has failed: {}", name, failure),
+                    {.expected = {}, .found = {}, .advice = "restart the process to use it again"});
+    }
+}
+
+}  // namespace
+
+const Home& Backend::opened(const DeviceEntry& entry) {
+    const std::string& name = entry.info.routes.front().backend_device;
+    if (const auto found = homes_.find(name); found != homes_.end()) return found->second;
+    Home home{
+        .device = entry.open(), .weights = nullptr, .memory = nullptr, .find = [this](int ordinal) -> TensorMemory& { return memory(ordinal); }};
+    home.weights = std::make_shared<WeightStore>(home.device);
+    home.memory = std::make_shared<TensorMemory>(home.device);
+    return homes_.emplace(name, std::move(home)).first->second;
+}
+
+const Home& Backend::home(const std::string& name) {
     const std::lock_guard lock(mutex_);
-    if (const auto found = devices_.find(name); found != devices_.end()) {
-        if (const std::string failure = found->second->failure(); !failure.empty()) {
-            throw Error(ErrorCode::unavailable, ErrorCategory::system, fmt::format("device {} has failed: {}", name, failure),
-                        {.expected = {}, .found = {}, .advice = "restart the process to use it again"});
-        }
+    if (const auto found = homes_.find(name); found != homes_.end()) {
+        check_alive(name, *found->second.device);
         return found->second;
     }
     std::string names;
-    for (DeviceEntry& entry : discover_()) {
+    for (const DeviceEntry& entry : discover_()) {
         const std::string& device = entry.info.routes.front().backend_device;
-        if (device == name) return devices_[name] = entry.open();
+        if (device == name) return opened(entry);
         names += (names.empty() ? "" : ", ") + device;
     }
     throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, fmt::format("the cuda backend has no device \"{}\"", name),
                 {.expected = names.empty() ? "a device; there is none" : names, .found = name, .advice = {}});
+}
+
+TensorMemory& Backend::memory(int ordinal) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [name, home] : homes_) {
+        if (home.device->ordinal() != ordinal) continue;
+        check_alive(name, *home.device);
+        return *home.memory;
+    }
+    const std::vector<DeviceEntry> entries = discover_();
+    const auto entry = std::find_if(entries.begin(), entries.end(), [&](const DeviceEntry& one) { return one.ordinal == ordinal; });
+    if (entry != entries.end()) return *opened(*entry).memory;
+    throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "a tensor names a device that is not there",
+                {.expected = fmt::format("one of {}", entries.size()), .found = fmt::format("cuda:{}", ordinal), .advice = "see `vmm devices`"});
+}
+
+void Backend::copy(const Tensor& from, Tensor& to) {
+    copy_tensor(from, to, [this](int ordinal) -> TensorMemory& { return memory(ordinal); });
 }
 
 backend::Support Backend::supports(const backend::Model& model, const backend::CompileConfig& config) {
@@ -76,21 +112,43 @@ backend::Support Backend::supports(const backend::Model& model, const backend::C
     return support;
 }
 
-std::unique_ptr<backend::Executable> Backend::compile(const backend::Model& model, const backend::CompileConfig& config) {
+namespace {
+
+template <typename Work>
+auto without_openvino_exceptions(const Work& work) {
     try {
-        if (!model.graph)
-            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
-                        "the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal);
-        if (config.threads < 1 || config.streams < 1)
-            throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
-        if (config.precision == Precision::automatic)
-            throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "the precision must be decided before compiling");
-        return std::make_unique<Executable>(device(config.device), model, config);
+        return work();
     } catch (const ov::Exception& error) {
         throw Error(ErrorCode::internal, ErrorCategory::compilation, std::string("OpenVINO refuses the graph: ") + error.what());
     } catch (const std::bad_alloc&) {
         throw Error(ErrorCode::resource_exhausted, ErrorCategory::compilation, "no memory to compile");
     }
+}
+
+}  // namespace
+
+void Backend::check_compilable(const backend::Model& model, const backend::CompileConfig& config) const {
+    if (!model.graph)
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                    "the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal);
+    if (config.threads < 1 || config.streams < 1)
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "threads and streams must be positive");
+    if (config.precision == Precision::automatic)
+        throw Error(ErrorCode::invalid_argument, ErrorCategory::compilation, "the precision must be decided before compiling");
+}
+
+std::unique_ptr<backend::Executable> Backend::compile(const backend::Model& model, const backend::CompileConfig& config) {
+    return without_openvino_exceptions([&] {
+        check_compilable(model, config);
+        return std::make_unique<Executable>(home(config.device), model, config);
+    });
+}
+
+backend::Outline Backend::outline(const backend::Model& model, const backend::CompileConfig& config) {
+    return without_openvino_exceptions([&] {
+        check_compilable(model, config);
+        return Executable::outline(home(config.device), model, config);
+    });
 }
 
 }  // namespace ai_vmm::cuda

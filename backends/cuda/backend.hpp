@@ -11,6 +11,7 @@
 
 #include "ai_vmm/backend/backend.hpp"
 #include "device/device.hpp"
+#include "executable.hpp"
 
 namespace ai_vmm::cuda {
 
@@ -18,6 +19,7 @@ namespace ai_vmm::cuda {
 struct DeviceEntry {
     DeviceInfo info;  ///< with one route, to this backend
     std::function<std::shared_ptr<Device>()> open;
+    int ordinal = 0;  ///< what Device::ordinal() will be
 };
 
 /// What enumerates devices; called by every enumerate().
@@ -34,15 +36,21 @@ public:
     [[nodiscard]] std::vector<DeviceInfo> enumerate() override;
     [[nodiscard]] backend::Support supports(const backend::Model& model, const backend::CompileConfig& config) override;
     [[nodiscard]] std::unique_ptr<backend::Executable> compile(const backend::Model& model, const backend::CompileConfig& config) override;
+    [[nodiscard]] backend::Outline outline(const backend::Model& model, const backend::CompileConfig& config) override;
+    void copy(const Tensor& from, Tensor& to) override;
 
 private:
     /// Opened at first use and kept. @throws Error(unimplemented) no such device; Error(unavailable) it has failed.
-    std::shared_ptr<Device> device(const std::string& name);
+    const Home& home(const std::string& name);
+    /// @throws Error(invalid_argument) no device of that number; Error(unavailable) it has failed.
+    TensorMemory& memory(int ordinal);
+    const Home& opened(const DeviceEntry& entry);  // under mutex_
+    void check_compilable(const backend::Model& model, const backend::CompileConfig& config) const;
 
     const Discover discover_;
     const std::string engine_version_;
-    std::mutex mutex_;  // guards devices_
-    std::map<std::string, std::shared_ptr<Device>> devices_;
+    std::mutex mutex_;                   // guards homes_
+    std::map<std::string, Home> homes_;  // by the backend's device name; never removed
 };
 
 }  // namespace ai_vmm::cuda

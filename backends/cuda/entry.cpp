@@ -23,7 +23,7 @@ std::vector<DeviceEntry> discover() {
     for (auto& info : discover_devices()) {
         info.routes.front().engine_version = engines();
         const int ordinal = std::stoi(info.routes.front().backend_device.substr(4));  // "GPU.0"
-        entries.push_back({std::move(info), [ordinal] { return open_gpu(ordinal); }});
+        entries.push_back({std::move(info), [ordinal] { return open_gpu(ordinal); }, ordinal});
     }
     return entries;
 }

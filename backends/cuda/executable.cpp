@@ -29,8 +29,8 @@ std::optional<Type> to_device(ElementType type) noexcept {
 
 ElementType to_public(Type type) noexcept { return element_type_from_string(to_string(type)).value_or(ElementType::undefined); }
 
-Executable::Executable(std::shared_ptr<Device> device, const backend::Model& model, const backend::CompileConfig& config)
-    : device_(std::move(device)), graph_(model.graph), weights_(std::make_shared<WeightStore>(device_)) {
+Executable::Executable(Unprogrammed, const Home& home, const backend::Model& model, const backend::CompileConfig& config)
+    : home_(home), graph_(model.graph) {
     if (config.precision == Precision::f16) options_.float_type = Type::f16;
     if (config.precision == Precision::bf16) options_.float_type = Type::bf16;
     ports_.inputs = model.graph_inputs;
@@ -79,10 +79,23 @@ Executable::Executable(std::shared_ptr<Device> device, const backend::Model& mod
         }
         return;
     }
-    if (find_deciding_inputs(shapes)) (void)program({shapes, {}});
+    shapes_ = shapes;
+    known_ = find_deciding_inputs(shapes);
+}
+
+Executable::Executable(const Home& home, const backend::Model& model, const backend::CompileConfig& config)
+    : Executable(Unprogrammed{}, home, model, config) {
+    if (known_) (void)program({shapes_, {}});
 }
 
 namespace {
+
+backend::MemoryEstimate memory_of(const Schedule& schedule) {
+    return {.weights = schedule.weight_bytes,
+            .arena = schedule.arena_bytes,
+            .workspace = schedule.workspace_bytes,
+            .staging = Execution::staging_bytes(schedule)};
+}
 
 /// Inputs that may decide something, if the model can't be lowered for its shapes alone; empty if it can.
 std::vector<bool> deciding_inputs(const ov::Model& model, const std::vector<Dims>& shapes, const LowerOptions& options) {
@@ -101,6 +114,16 @@ std::vector<bool> deciding_inputs(const ov::Model& model, const std::vector<Dims
 
 }  // namespace
 
+backend::Outline Executable::outline(const Home& home, const backend::Model& model, const backend::CompileConfig& config) {
+    const Executable made(Unprogrammed{}, home, model, config);
+    if (!made.known_) {
+        throw Error(ErrorCode::failed_precondition, ErrorCategory::compilation, "the model's shapes are open, so nothing can be scheduled yet",
+                    {.expected = "shapes for every input", .found = {}, .advice = "give the inputs' shapes"});
+    }
+    const Schedule schedule = make_schedule(lower(with_shapes(*made.graph_, made.shapes_), made.options_), *home.device);
+    return {memory_of(schedule), print(schedule)};
+}
+
 void Executable::check(const ov::Model& model, const std::vector<Dims>& shapes) { (void)deciding_inputs(model, shapes, {}); }
 
 bool Executable::find_deciding_inputs(const std::vector<Dims>& shapes) {
@@ -115,7 +138,7 @@ std::shared_ptr<const Program> Executable::program(const Key& key) {
         programs_.splice(programs_.begin(), programs_, found);
         return programs_.front().second;
     }
-    auto made = std::make_shared<const Program>(device_, lower(with_shapes(*graph_, key.shapes, key.values), options_), weights_);
+    auto made = std::make_shared<const Program>(home_.device, lower(with_shapes(*graph_, key.shapes, key.values), options_), home_.weights);
     programs_.emplace_front(key, made);
     if (programs_.size() > kMostPrograms) programs_.pop_back();
     return made;
@@ -128,8 +151,13 @@ std::int64_t Executable::memory_bytes() const {
     return programs_.empty() ? 0 : programs_.front().second->memory_bytes();
 }
 
+backend::MemoryEstimate Executable::memory() const {
+    const std::lock_guard lock(mutex_);
+    return programs_.empty() ? backend::MemoryEstimate{} : memory_of(programs_.front().second->schedule());
+}
+
 std::vector<std::pair<std::string, std::string>> Executable::properties() const {
-    std::vector<std::pair<std::string, std::string>> all{{"DEVICE", device_->capabilities().name},
+    std::vector<std::pair<std::string, std::string>> all{{"DEVICE", home_.device->capabilities().name},
                                                          {"PRECISION", std::string(to_string(options_.float_type))}};
     const std::lock_guard lock(mutex_);
     if (programs_.empty()) return all;
@@ -182,21 +210,33 @@ Execution& Request::execution_for(std::span<const Tensor> inputs) {
     return *executions_.front().second;
 }
 
-void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
+void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) { (void)run_inputs(inputs, outputs); }
+
+std::vector<backend::StepTime> Request::profile(std::span<const Tensor> inputs) {
+    std::vector<Tensor> outputs(executable_.ports().outputs.size());
+    std::vector<backend::StepTime> steps;
+    for (auto& [label, us] : run_inputs(inputs, outputs).profile()) steps.push_back({std::move(label), us});
+    return steps;
+}
+
+Execution& Request::run_inputs(std::span<const Tensor> given, std::span<Tensor> outputs) {
     const Executable::Ports& ports = executable_.ports();
-    if (inputs.size() != ports.inputs.size() || outputs.size() != ports.outputs.size()) {
+    if (given.size() != ports.inputs.size() || outputs.size() != ports.outputs.size()) {
         throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "run() needs one tensor per input and output of the model");
     }
-    for (std::size_t k = 0; k < inputs.size(); ++k) {
+    bool brings = false;
+    for (std::size_t k = 0; k < given.size(); ++k) {
         if (ports.inputs[k] < 0) continue;
-        if (inputs[k].empty())
+        if (given[k].empty())
             throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "the cuda backend needs a value for every input that the graph uses");
-        if (inputs[k].type() != ports.input_types[k]) {
+        if (given[k].type() != ports.input_types[k]) {
             throw Error(ErrorCode::invalid_argument, ErrorCategory::runtime, "an input has another element type than the compiled model",
-                        {.expected = std::string(to_string(ports.input_types[k])), .found = std::string(to_string(inputs[k].type())), .advice = {}});
+                        {.expected = std::string(to_string(ports.input_types[k])), .found = std::string(to_string(given[k].type())), .advice = {}});
         }
+        brings = brings || (!given[k].place().is_host() && executable_.decides(static_cast<std::size_t>(ports.inputs[k])));
     }
-    if (const std::string failure = executable_.device().failure(); !failure.empty()) {
+    const Home& home = executable_.home();
+    if (const std::string failure = home.device->failure(); !failure.empty()) {
         throw Error(ErrorCode::unavailable, ErrorCategory::runtime, "the device has failed: " + failure);
     }
     {
@@ -210,8 +250,20 @@ void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
             const std::lock_guard lock(request.mutex_);
             request.running_ = false;
             request.current_ = nullptr;
+            request.brought_.clear();
         }
     } finish{*this};
+    std::span<const Tensor> inputs = given;
+    if (brings) {  // the host must see what decides shapes
+        brought_.assign(given.begin(), given.end());
+        for (std::size_t k = 0; k < brought_.size(); ++k) {
+            if (ports.inputs[k] < 0 || brought_[k].place().is_host() || !executable_.decides(static_cast<std::size_t>(ports.inputs[k]))) continue;
+            Tensor here;
+            copy_tensor(brought_[k], here, home.find);
+            brought_[k] = std::move(here);
+        }
+        inputs = brought_;
+    }
     Execution& execution = execution_for(inputs);
     {
         const std::lock_guard lock(mutex_);
@@ -219,35 +271,43 @@ void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
         current_ = &execution;
     }
     const Graph& graph = execution.program().schedule().graph;
-    input_pointers_.assign(graph.inputs.size(), nullptr);
+    inputs_.assign(graph.inputs.size(), {});
     for (std::size_t k = 0; k < inputs.size(); ++k) {
-        if (ports.inputs[k] >= 0) input_pointers_[static_cast<std::size_t>(ports.inputs[k])] = inputs[k].data();
+        if (ports.inputs[k] >= 0) inputs_[static_cast<std::size_t>(ports.inputs[k])] = endpoint_of(inputs[k], *home.device, home.find);
     }
-    output_pointers_.assign(graph.outputs.size(), nullptr);
+    outputs_.assign(graph.outputs.size(), {});
     duplicates_.clear();
     std::vector<std::pair<std::size_t, std::size_t>> repeated;
     for (std::size_t k = 0; k < outputs.size(); ++k) {
         const auto port = static_cast<std::size_t>(ports.outputs[k]);
         const Value& value = graph.value(graph.outputs[port]);
-        if (outputs[k].empty() || outputs[k].type() != ports.output_types[k] || outputs[k].shape() != value.dims)
-            outputs[k] = Tensor(ports.output_types[k], value.dims);
-        if (output_pointers_[port] != nullptr) {
-            const auto first =
-                static_cast<std::size_t>(std::find(ports.outputs.begin(), ports.outputs.end(), ports.outputs[k]) - ports.outputs.begin());
-            repeated.emplace_back(k, first);
+        if (outputs[k].empty() || outputs[k].type() != ports.output_types[k] || outputs[k].shape() != value.dims) {
+            const MemoryPlace place = outputs[k].place();
+            outputs[k] =
+                place.is_host() ? Tensor(ports.output_types[k], value.dims) : home.find(place.device).make(ports.output_types[k], value.dims);
+        }
+        const auto first = std::find(ports.outputs.begin(), ports.outputs.end(), ports.outputs[k]) - ports.outputs.begin();
+        if (static_cast<std::size_t>(first) != k) {
+            repeated.emplace_back(k, static_cast<std::size_t>(first));
         } else {
-            output_pointers_[port] = outputs[k].data();
+            outputs_[port] = endpoint_of(outputs[k], *home.device, home.find);
         }
     }
-    for (std::size_t port = 0; port < output_pointers_.size(); ++port) {
-        if (output_pointers_[port] != nullptr) continue;
+    for (std::size_t port = 0; port < outputs_.size(); ++port) {
+        if (outputs_[port].host != nullptr || outputs_[port].on_device()) continue;
         const Value& value = graph.value(graph.outputs[port]);
         duplicates_.emplace_back(std::max<std::size_t>(static_cast<std::size_t>(bytes(value.type, value.dims)), 1));
-        output_pointers_[port] = duplicates_.back().data();
+        outputs_[port].host = duplicates_.back().data();
     }
-    execution.run(input_pointers_, output_pointers_);
-    for (const auto& [to, from] : repeated)
-        std::copy_n(static_cast<const std::byte*>(outputs[from].data()), outputs[from].size_bytes(), static_cast<std::byte*>(outputs[to].data()));
+    try {
+        execution.run(inputs_, outputs_);
+    } catch (const Error& error) {
+        // What the device doesn't survive is told apart from what a request didn't: others answer from now on.
+        if (home.device->failure().empty()) throw;
+        throw Error(ErrorCode::unavailable, ErrorCategory::runtime, "the device has failed: " + error.message());
+    }
+    for (const auto& [to, from] : repeated) copy_tensor(outputs[from], outputs[to], home.find);
+    return execution;
 }
 
 void Request::cancel() noexcept {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ai_vmm/backend/backend.hpp"
+#include "device_memory.hpp"
 #include "lower/lower.hpp"
 #include "program/program.hpp"
 
@@ -20,12 +21,23 @@ namespace ai_vmm::cuda {
 [[nodiscard]] std::optional<Type> to_device(ElementType type) noexcept;
 [[nodiscard]] ElementType to_public(Type type) noexcept;
 
+/// What executables of a device share.
+struct Home {
+    std::shared_ptr<Device> device;
+    std::shared_ptr<WeightStore> weights;
+    std::shared_ptr<TensorMemory> memory;
+    FindMemory find;  ///< of every device that the backend reaches
+};
+
 /// A model on one device: a program for each set of input shapes, made when the shapes are first seen. Thread-safe.
 class Executable final : public backend::Executable {
 public:
     /// Compiles for the model's own shapes if they are static, else for `config.typical_shapes` if they are given.
     /// @throws Error(unimplemented) an operation, type or shape that the backend does not run; Error(resource_exhausted, internal).
-    Executable(std::shared_ptr<Device> device, const backend::Model& model, const backend::CompileConfig& config);
+    Executable(const Home& home, const backend::Model& model, const backend::CompileConfig& config);
+
+    /// What the constructor would make for shapes that it knows. @throws as the constructor; Error(failed_precondition) it knows none.
+    [[nodiscard]] static backend::Outline outline(const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
     /// Lowers `model` for these shapes and forgets the result. Where values of integer inputs would be needed, nothing is said against it.
     /// @throws Error(unimplemented) naming the operation and the reason.
@@ -33,6 +45,8 @@ public:
 
     [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
     [[nodiscard]] std::int64_t memory_bytes() const override;
+    [[nodiscard]] backend::MemoryEstimate memory() const override;
+    [[nodiscard]] bool reads(const MemoryPlace& place) const noexcept override { return place.is_host() || place.kind == MemoryKind::cuda; }
     [[nodiscard]] std::vector<std::pair<std::string, std::string>> properties() const override;
 
     /// What a program is made for.
@@ -45,7 +59,8 @@ public:
     [[nodiscard]] std::shared_ptr<const Program> program(const Key& key);
     /// True for inputs of the graph whose values are part of the key: small integers, in models whose shapes or attributes depend on them.
     [[nodiscard]] bool decides(std::size_t graph_input) const noexcept { return graph_input < deciding_.size() && deciding_[graph_input]; }
-    [[nodiscard]] Device& device() const noexcept { return *device_; }
+    [[nodiscard]] Device& device() const noexcept { return *home_.device; }
+    [[nodiscard]] const Home& home() const noexcept { return home_; }
 
     /// How Model::inputs and Model::outputs map to the graph's.
     struct Ports {
@@ -62,12 +77,17 @@ private:
     /// Programs kept for shapes seen lately.
     static constexpr std::size_t kMostPrograms = 16;
 
-    const std::shared_ptr<Device> device_;
+    /// Everything but a program: tells whether one can be made now, and for which shapes.
+    struct Unprogrammed {};
+    Executable(Unprogrammed, const Home& home, const backend::Model& model, const backend::CompileConfig& config);
+
+    const Home home_;
     std::shared_ptr<const ov::Model> graph_;
     Ports ports_;
     LowerOptions options_;
     std::vector<bool> deciding_;
-    std::shared_ptr<WeightStore> weights_;
+    std::vector<Dims> shapes_;  ///< what is compiled for at once; empty: nothing is
+    bool known_ = false;
     mutable std::mutex mutex_;                                            // guards programs_
     std::list<std::pair<Key, std::shared_ptr<const Program>>> programs_;  // last used first
 };
@@ -77,10 +97,12 @@ public:
     explicit Request(Executable& executable) : executable_(executable) {}
     void run(std::span<const Tensor> inputs, std::span<Tensor> outputs) override;
     void cancel() noexcept override;
+    [[nodiscard]] std::vector<backend::StepTime> profile(std::span<const Tensor> inputs) override;
 
 private:
     static constexpr std::size_t kMostExecutions = 4;
     Execution& execution_for(std::span<const Tensor> inputs);
+    Execution& run_inputs(std::span<const Tensor> inputs, std::span<Tensor> outputs);
 
     Executable& executable_;
     std::mutex mutex_;  // guards current_ against cancel()
@@ -88,9 +110,9 @@ private:
     std::atomic<bool> cancelled_ = false;
     bool running_ = false;
     std::list<std::pair<Executable::Key, std::unique_ptr<Execution>>> executions_;  // last used first
-    std::vector<const void*> input_pointers_;
-    std::vector<void*> output_pointers_;
-    std::vector<std::vector<std::byte>> duplicates_;  // outputs given out twice
+    std::vector<Tensor> brought_;                                                   // inputs that decide shapes, when a device has them
+    std::vector<Endpoint> inputs_, outputs_;                                        // of the program
+    std::vector<std::vector<std::byte>> duplicates_;                                // outputs that nobody asks for
 };
 
 }  // namespace ai_vmm::cuda

@@ -120,7 +120,27 @@ using Shape = std::vector<std::int64_t>;
 /// @throws Error(invalid_argument) as element_count(), or an undefined type.
 [[nodiscard]] AI_VMM_API std::size_t size_bytes(ElementType type, const Shape& shape);
 
-/// A dense, contiguous, row-major tensor in host memory: a handle to memory that it owns or borrows.
+/// Whose memory holds a tensor's elements. Numbered as in DLPack.
+enum class MemoryKind : std::uint8_t {
+    host = 1,  ///< the process's own
+    cuda = 2,  ///< of an NVIDIA GPU
+};
+
+/// Where a tensor's elements lie.
+struct MemoryPlace {
+    MemoryKind kind = MemoryKind::host;
+    int device = 0;  ///< among those of the kind, as the process sees them (CUDA_VISIBLE_DEVICES respected); 0 for the host
+
+    [[nodiscard]] bool is_host() const noexcept { return kind == MemoryKind::host; }
+    bool operator==(const MemoryPlace&) const = default;
+};
+/// "host", "cuda:0".
+[[nodiscard]] AI_VMM_API std::string to_string(const MemoryPlace& place);
+
+/// A dense, contiguous, row-major tensor in host memory or in a device's: a handle to memory that it owns or borrows.
+///
+/// Elements in a device's memory can't be reached through data() on the host: VMM::copy() brings them here. An execution waits for what the default
+/// stream of their device has been given before it was called, and its own outputs there are complete when it returns.
 ///
 /// Copying a Tensor copies the handle, not the elements: both see the same memory (clone() copies elements).
 /// Distinct handles may be used from distinct threads; writing to elements that another thread reads is the
@@ -138,6 +158,16 @@ public:
     /// The memory must outlive every handle and every execution that uses it, or be kept alive by `keep_alive`,
     /// which is released with the last handle.
     [[nodiscard]] static Tensor borrow(ElementType type, Shape shape, void* data, std::shared_ptr<const void> keep_alive = nullptr);
+
+    /// As above, of a device's memory: `data` is an address there.
+    [[nodiscard]] static Tensor borrow(ElementType type, Shape shape, void* data, MemoryPlace place, std::shared_ptr<const void> keep_alive);
+
+    /// An empty tensor that asks for a place: as an output of an execution it is replaced by one whose elements lie there.
+    [[nodiscard]] static Tensor wanted_in(MemoryPlace place) noexcept {
+        Tensor tensor;
+        tensor.place_ = place;
+        return tensor;
+    }
 
     /// Owns a copy of `values`.
     /// @throws Error(invalid_argument) the count differs from the shape's.
@@ -160,13 +190,14 @@ public:
     [[nodiscard]] std::size_t size_bytes() const noexcept { return bytes_; }
     [[nodiscard]] void* data() noexcept { return data_; }
     [[nodiscard]] const void* data() const noexcept { return data_; }
+    [[nodiscard]] const MemoryPlace& place() const noexcept { return place_; }
     /// False if the memory was given by the caller (borrow()).
     [[nodiscard]] bool owns_memory() const noexcept { return owned_; }
     /// What keeps the memory alive: the own allocation or the `keep_alive` of borrow(); may be null when borrowing.
     [[nodiscard]] const std::shared_ptr<const void>& keep_alive() const noexcept { return storage_; }
 
     /// Typed view of the elements.
-    /// @throws Error(invalid_argument) T is not the element type.
+    /// @throws Error(invalid_argument) T is not the element type, or the elements are not in host memory.
     template <typename T>
     [[nodiscard]] std::span<T> as() {
         check_type(ElementTypeOf<T>::value);
@@ -179,6 +210,7 @@ public:
     }
 
     /// A new tensor that owns a copy of the elements.
+    /// @throws Error(invalid_argument) they are not in host memory.
     [[nodiscard]] Tensor clone() const;
     /// The same memory with another shape of the same element count.
     /// @throws Error(invalid_argument) the counts differ.
@@ -186,10 +218,12 @@ public:
 
 private:
     void check_type(ElementType wanted) const;
+    void check_host() const;
     void fill_from(const void* values, std::size_t count);
 
     ElementType type_ = ElementType::undefined;
     bool owned_ = false;
+    MemoryPlace place_;
     Shape shape_;
     std::size_t count_ = 0;
     std::size_t bytes_ = 0;

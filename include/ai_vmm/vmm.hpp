@@ -28,6 +28,7 @@ namespace ai_vmm {
 struct RunOptions {
     std::optional<std::chrono::nanoseconds> timeout;  ///< waiting and running together
     std::stop_token stop;                             ///< cancels waiting or running
+    std::optional<MemoryPlace> outputs_in;            ///< where outputs that are not given are made; else in host memory
 };
 
 /// Outcome of an asynchronous execution: outputs, or the error.
@@ -226,6 +227,12 @@ public:
     /// Plans as deploy() would (measuring within `constraints.tune`) without starting anything. Same errors as deploy().
     /// @param columns  of the text; fewer than 80 count as 80
     [[nodiscard]] Explanation plan(const ModelSource& source, const Constraints& constraints = {}, int columns = 110);
+
+    /// The same elements in another place. `from` itself if it lies there already.
+    /// @throws Error(unimplemented) no backend reaches the place; Error(invalid_argument) an empty tensor, an address that is not where the tensor
+    /// says,
+    ///         no such device; Error(resource_exhausted) no memory there.
+    [[nodiscard]] Tensor copy(const Tensor& from, const MemoryPlace& place = {});
 
     [[nodiscard]] Metrics metrics() const;
 

@@ -377,6 +377,22 @@ class VMM:
         content, in_memory = _source(source)
         return Explanation(**self._core.plan(content, in_memory, normalize(constraints, more_constraints)))
 
+    def copy(self, value: Any, place: str = "host") -> Tensor:
+        """The elements of a tensor or array in another place; the same memory if they lie there already.
+
+        Args:
+            value: what an input of an execution may be.
+            place: "host", or a GPU: "cuda:0", …
+
+        Raises:
+            InvalidArgumentError: no such place or device.
+            UnimplementedError: no backend reaches it.
+        """
+        kind, _, number = place.partition(":") if isinstance(place, str) else (None, "", "")
+        if not (place == "host" or (kind == "cuda" and number.isascii() and number.isdigit() and len(number) < 9)):
+            raise InvalidArgumentError("there is no such place", expected='"host", "cuda:0", …', found=repr(place))
+        return self._core.copy(value, 1 if place == "host" else 2, int(number or 0))
+
     def metrics(self) -> Metrics:
         """Counters of every deployment that is alive, of the cache and of the thread account."""
         return _values.make_metrics(self._core.metrics())

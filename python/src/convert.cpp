@@ -114,6 +114,7 @@ int refuse_buffer(Py_buffer* view, const char* reason) noexcept {
 int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
     if (!nb::inst_ready(nb::handle(self))) return refuse_buffer(view, "the tensor was never initialised");
     PyTensor* const held = nb::inst_ptr<PyTensor>(nb::handle(self));
+    if (!held->tensor.place().is_host()) return refuse_buffer(view, "the elements are not in host memory; hand them over through DLPack");
     Tensor& tensor = held->tensor;
     const std::size_t bits = bit_width(tensor.type());
     const char* const format = buffer_format(tensor.type());
@@ -167,6 +168,12 @@ PyType_Slot tensor_slots[] = {
     {Py_bf_releasebuffer, reinterpret_cast<void*>(&release_buffer)},
     {0, nullptr},
 };
+
+void check_host(const Tensor& tensor) {
+    if (tensor.place().is_host()) return;
+    throw_input("the tensor's elements are not in host memory",
+                {.expected = "host", .found = to_string(tensor.place()), .advice = "copy it with VMM.copy(), or hand it over through DLPack"});
+}
 
 // ---- building tensors for _convert.py
 
@@ -238,13 +245,15 @@ nb::list strings_of(const PyTensor& self) {
 }
 
 nb::bytes bytes_of(const PyTensor& self) {
+    check_host(self.tensor);
     if (self.tensor.type() == ElementType::string)
         throw_input("string tensors have no raw bytes", {.expected = {}, .found = {}, .advice = "use numpy()"});
     return nb::bytes(self.tensor.data(), self.tensor.size_bytes());
 }
 
 std::string repr_of(const PyTensor& self) {
-    return "ai_vmm.Tensor(" + std::string(to_string(self.tensor.type())) + ", " + to_string(self.tensor.shape()) + ")";
+    const std::string place = self.tensor.place().is_host() ? "" : ", " + to_string(self.tensor.place());
+    return "ai_vmm.Tensor(" + std::string(to_string(self.tensor.type())) + ", " + to_string(self.tensor.shape()) + place + ")";
 }
 
 nb::object dtype_of(const PyTensor& self) {
@@ -255,6 +264,7 @@ nb::object dtype_of(const PyTensor& self) {
 nb::object numpy_of(nb::handle self) {
     const Hooks& hook = hooks();
     const auto* const held = &nb::cast<const PyTensor&>(self);
+    check_host(held->tensor);
     PyObject* const dtype = hook.dtypes[static_cast<std::size_t>(held->tensor.type())];
     PyObject* result = nullptr;
     if (dtype != nullptr) {
@@ -312,7 +322,7 @@ nb::object to_numpy(Tensor tensor) { return numpy_of(nb::cast(PyTensor{std::move
 
 void bind_tensor(nb::module_& module) {
     nb::class_<PyTensor>(module, "Tensor", nb::type_slots(tensor_slots), nb::is_weak_referenceable(),
-                         "A dense, contiguous, row-major tensor in host memory, of any element type that the engines have.\n\n"
+                         "A dense, contiguous, row-major tensor in host memory or a GPU's, of any element type that the engines have.\n\n"
                          "Tensor(data, type=None) borrows the memory of contiguous arrays (NumPy, DLPack, buffer protocol), keeping them alive, and\n"
                          "copies what has another layout. `type` is an element type name such as 'f32'; it may be left out where the data has one.\n"
                          "Several tensors may see the same memory; writing to it while an execution reads it is a race of the caller's.\n"
@@ -375,9 +385,10 @@ void bind_tensor(nb::module_& module) {
         .def("__repr__", &repr_of)
         .def("__dlpack__", &dlpack_export, nb::kw_only(), nb::arg("stream") = nb::none(), nb::arg("max_version") = nb::none(),
              nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none(),
-             "A DLPack capsule over the same memory. Errors: BufferError for packed types and strings, or a device other than the host.")
-        .def(
-            "__dlpack_device__", [](const PyTensor&) { return nb::make_tuple(1, 0); }, "(1, 0): host memory.");
+             "A DLPack capsule over the same memory. Errors: BufferError for packed types and strings, or another device.")
+        .def("__dlpack_device__", &dlpack_device, "(1, 0) for host memory, (2, n) for that of the n-th NVIDIA GPU.")
+        .def_prop_ro(
+            "place", [](const PyTensor& self) { return to_string(self.tensor.place()); }, "Where the elements lie: 'host', 'cuda:0', …");
 
     module.def("_borrow_buffer", &borrow_buffer, nb::arg("owner"), nb::arg("type"), nb::arg("shape"));
     module.def("_from_strings", &from_strings, nb::arg("values"), nb::arg("shape"));

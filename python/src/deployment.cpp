@@ -77,6 +77,13 @@ public:
         return true;
     }
     [[nodiscard]] std::span<const Tensor> ordered() const noexcept { return ordered_; }
+    /// The first device that an input lies on: outputs are asked for there.
+    [[nodiscard]] std::optional<MemoryPlace> device() const noexcept {
+        for (const Tensor& tensor : ordered_) {
+            if (!tensor.place().is_host()) return tensor.place();
+        }
+        return {};
+    }
 
     /// By name, for what is not complete or needs names.
     [[nodiscard]] TensorMap named() const {
@@ -131,7 +138,7 @@ private:
 };
 
 nb::object to_python(Tensor tensor, bool as_tensor) {
-    if (as_tensor) return nb::cast(PyTensor{std::move(tensor), false});
+    if (as_tensor || !tensor.place().is_host()) return nb::cast(PyTensor{std::move(tensor), false});
     return to_numpy(std::move(tensor));
 }
 
@@ -154,8 +161,9 @@ nb::object dict_of(const TensorMap& outputs, bool as_tensors) {
 /// One execution on this thread. `single`: the value itself where the model has one output.
 nb::object run(const PyDeployment& self, nb::tuple positional, nb::dict named, std::optional<double> timeout_ms, bool as_tensors, bool single) {
     release_abandoned();
-    const RunOptions options = run_options(timeout_ms);
+    RunOptions options = run_options(timeout_ms);
     const Inputs inputs(self, positional, named);
+    options.outputs_in = inputs.device();
     std::vector<Tensor> outputs(self.outputs().size());
     if (inputs.complete()) {
         nb::gil_scoped_release release;
@@ -174,8 +182,9 @@ nb::object run(const PyDeployment& self, nb::tuple positional, nb::dict named, s
 /// `targets`: per output the array to write, or None.
 nb::object run_into(const PyDeployment& self, nb::tuple positional, nb::list targets, std::optional<double> timeout_ms) {
     release_abandoned();
-    const RunOptions options = run_options(timeout_ms);
+    RunOptions options = run_options(timeout_ms);
     const Inputs inputs(self, positional, nb::handle());
+    options.outputs_in = inputs.device();
     std::vector<Tensor> outputs(self.outputs().size());
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         const nb::object target = targets[i];
@@ -193,7 +202,7 @@ nb::object run_into(const PyDeployment& self, nb::tuple positional, nb::list tar
     nb::dict dict;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         const nb::object target = targets[i];
-        dict[self.outputs()[i].name] = target.is_none() ? to_numpy(std::move(outputs[i])) : target;
+        dict[self.outputs()[i].name] = target.is_none() ? to_python(std::move(outputs[i]), false) : target;
     }
     return dict;
 }
@@ -203,8 +212,10 @@ void run_async(const PyDeployment& self, nb::tuple positional, std::optional<dou
                nb::object done) {
     release_abandoned();
     if (closed()) throw Error(ErrorCode::failed_precondition, ErrorCategory::runtime, "the interpreter is shutting down");
-    const RunOptions options = run_options(timeout_ms, &stop);
-    TensorMap map = Inputs(self, positional, nb::handle()).named();
+    RunOptions options = run_options(timeout_ms, &stop);
+    const Inputs inputs(self, positional, nb::handle());
+    options.outputs_in = inputs.device();
+    TensorMap map = inputs.named();
 
     auto callback = keep(std::move(done));
     auto finish = [callback = std::move(callback), as_tensors](RunResult result) mutable {

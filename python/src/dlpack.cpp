@@ -43,6 +43,7 @@ constexpr std::array kRows{
 };
 
 constexpr std::int64_t kHost = 1;       // kDLCPU
+constexpr std::int64_t kCuda = 2;       // kDLCUDA
 constexpr std::int64_t kCudaHost = 3;   // pinned host memory
 constexpr std::int64_t kRocmHost = 11;  // pinned host memory
 
@@ -95,6 +96,13 @@ Tensor tensor_over(Array array, std::string_view what) {
     const std::size_t item = row->bits / 8U;
     auto* const data = const_cast<void*>(static_cast<const void*>(array.data()));
     const bool aligned = reinterpret_cast<std::uintptr_t>(data) % std::min<std::size_t>(item, 8) == 0;
+    if (array.device_type() == kCuda) {
+        if (!contiguous || !aligned) {
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::input, std::string(what) + " is not contiguous in the GPU's memory",
+                        {.expected = "row-major elements without gaps", .found = {}, .advice = "give value.contiguous()"});
+        }
+        return Tensor::borrow(row->type, std::move(shape), data, MemoryPlace{MemoryKind::cuda, array.device_id()}, keep(std::move(array)));
+    }
     if (element_count(shape) == 0) return Tensor(row->type, std::move(shape));
     if (contiguous && aligned) return Tensor::borrow(row->type, std::move(shape), data, keep(std::move(array)));
     Tensor copy(row->type, shape);
@@ -105,15 +113,21 @@ Tensor tensor_over(Array array, std::string_view what) {
 
 }  // namespace
 
+nb::tuple dlpack_device(const PyTensor& tensor) {
+    return nb::make_tuple(static_cast<std::int64_t>(tensor.tensor.place().kind), tensor.tensor.place().device);
+}
+
 PyTensor dlpack_import(nb::handle value, std::string_view what) {
     if (nb::hasattr(value, "__dlpack_device__")) {
         const nb::object device = value.attr("__dlpack_device__")();
         const auto type = nb::cast<std::int64_t>(nb::int_(nb::object(device[0])));
         const auto id = nb::cast<std::int64_t>(nb::int_(nb::object(device[1])));
-        if (type != kHost && type != kCudaHost && type != kRocmHost) {
-            throw Error(
-                ErrorCode::invalid_argument, ErrorCategory::input, std::string(what) + " is not in host memory",
-                {.expected = "an array in host memory", .found = device_name(type, id), .advice = "copy it to the host first, e.g. value.cpu()"});
+        if (type != kHost && type != kCuda && type != kCudaHost && type != kRocmHost) {
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::input,
+                        std::string(what) + " is neither in host memory nor in that of an NVIDIA GPU",
+                        {.expected = "an array in host memory, or in CUDA's",
+                         .found = device_name(type, id),
+                         .advice = "copy it to the host first, e.g. value.cpu()"});
         }
     }
     if (nb::ndarray<> writable; nb::try_cast(value, writable, false)) return {tensor_over(std::move(writable), what), false};
@@ -130,9 +144,11 @@ nb::object dlpack_export(nb::handle self, nb::object stream, nb::object max_vers
         if (candidate.type == held.tensor.type()) row = &candidate;
     }
     if (row == nullptr) throw nb::buffer_error("DLPack has no form for packed types and strings; use numpy() or tobytes()");
-    if (!stream.is_none()) throw nb::buffer_error("stream must be None for host memory");
-    if (!dl_device.is_none() && !dl_device.equal(nb::make_tuple(kHost, 0)))
-        throw nb::buffer_error("the tensor can only be exported to the host, device (1, 0)");
+    const MemoryPlace& place = held.tensor.place();
+    // What an execution has put into a GPU's memory is complete: no stream of the consumer has to wait.
+    if (place.is_host() && !stream.is_none()) throw nb::buffer_error("stream must be None for host memory");
+    if (!dl_device.is_none() && !dl_device.equal(dlpack_device(held))) throw nb::buffer_error("the tensor can only be exported where it is");
+    if (!place.is_host() && !copy.is_none() && nb::cast<bool>(copy)) throw nb::buffer_error("memory of a GPU is exported without a copy");
 
     const bool versioned = !max_version.is_none() && nb::cast<int>(nb::object(max_version[0])) >= 1;
     const bool copied = !copy.is_none() && nb::cast<bool>(copy);
@@ -147,12 +163,12 @@ nb::object dlpack_export(nb::handle self, nb::object stream, nb::object max_vers
     }
     const std::vector<std::size_t> shape(tensor.shape().begin(), tensor.shape().end());
     const nb::dlpack::dtype dtype{static_cast<std::uint8_t>(row->code), row->bits, 1};
+    const auto type = static_cast<std::int32_t>(place.kind);
     nb::object array;
     if (readonly) {
-        array =
-            nb::cast(nb::ndarray<nb::array_api, nb::ro>(tensor.data(), shape.size(), shape.data(), owner, nullptr, dtype, nb::device::cpu::value));
+        array = nb::cast(nb::ndarray<nb::array_api, nb::ro>(tensor.data(), shape.size(), shape.data(), owner, nullptr, dtype, type, place.device));
     } else {
-        array = nb::cast(nb::ndarray<nb::array_api>(tensor.data(), shape.size(), shape.data(), owner, nullptr, dtype, nb::device::cpu::value));
+        array = nb::cast(nb::ndarray<nb::array_api>(tensor.data(), shape.size(), shape.data(), owner, nullptr, dtype, type, place.device));
     }
     return array.attr("__dlpack__")(nb::arg("max_version") = max_version);
 }

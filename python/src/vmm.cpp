@@ -154,6 +154,12 @@ nb::dict plan(const PyVMM& self, nb::bytes source, bool in_memory, nb::dict cons
     return to_dict(without_gil([&] { return self->plan(model, wanted); }));
 }
 
+PyTensor copy(const PyVMM& self, nb::handle value, std::int64_t kind, int device) {
+    const Tensor from = to_tensor(value, ElementType::undefined, "the tensor", {});
+    const MemoryPlace place{kind == 2 ? MemoryKind::cuda : MemoryKind::host, device};
+    return {without_gil([&] { return self->copy(from, place); }), false};
+}
+
 }  // namespace
 
 void bind_vmm(nb::module_& module) {
@@ -171,6 +177,7 @@ void bind_vmm(nb::module_& module) {
             nb::arg("deployment"))
         .def("inspect", &inspect, nb::arg("source"), nb::arg("in_memory"))
         .def("plan", &plan, nb::arg("source"), nb::arg("in_memory"), nb::arg("constraints"))
+        .def("copy", &copy, nb::arg("value"), nb::arg("kind"), nb::arg("device"))
         .def("metrics", [](const PyVMM& self) { return to_dict(without_gil([&] { return self->metrics(); })); })
         .def("cache_report", [](const PyVMM& self) { return to_dict(without_gil([&] { return self->cache_report(); })); })
         .def(

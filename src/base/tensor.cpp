@@ -50,6 +50,8 @@ std::string to_string(const Shape& shape) {
     return text += ']';
 }
 
+std::string to_string(const MemoryPlace& place) { return place.is_host() ? "host" : "cuda:" + std::to_string(place.device); }
+
 std::size_t element_count(const Shape& shape) {
     constexpr auto kMax = static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max());
     std::size_t count = 1;
@@ -90,8 +92,22 @@ Tensor Tensor::borrow(ElementType type, Shape shape, void* data, std::shared_ptr
     return tensor;
 }
 
+Tensor Tensor::borrow(ElementType type, Shape shape, void* data, MemoryPlace place, std::shared_ptr<const void> keep_alive) {
+    if (place.device < 0 || (place.is_host() && place.device != 0)) {
+        throw_input("there is no such place for a tensor", {.expected = "the host, or a device's number from 0",
+                                                            .found = to_string(place) + ", device " + std::to_string(place.device),
+                                                            .advice = {}});
+    }
+    if (!place.is_host() && bit_width(type) % 8 != 0) throw_input("packed elements are for host memory alone");
+    if (!place.is_host() && type == ElementType::string) throw_input("strings are for host memory alone");
+    Tensor tensor = borrow(type, std::move(shape), data, std::move(keep_alive));
+    tensor.place_ = place;
+    return tensor;
+}
+
 Tensor Tensor::clone() const {
     if (empty()) return {};
+    check_host();
     Tensor copy(type_, shape_);
     copy.fill_from(data_, count_);
     return copy;
@@ -106,7 +122,14 @@ Tensor Tensor::reshaped(Shape shape) const {
     return other;
 }
 
+void Tensor::check_host() const {
+    if (place_.is_host()) return;
+    throw_input("the tensor's elements are not in host memory",
+                {.expected = "host", .found = to_string(place_), .advice = "copy it first: VMM::copy()"});
+}
+
 void Tensor::check_type(ElementType wanted) const {
+    check_host();
     if (type_ == wanted) return;
     throw_input("the tensor has another element type",
                 {.expected = std::string(to_string(wanted)), .found = std::string(to_string(type_)), .advice = {}});

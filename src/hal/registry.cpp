@@ -194,4 +194,17 @@ std::vector<backend::Backend*> Registry::backends() const {
     return all;
 }
 
+void Registry::copy(const Tensor& from, Tensor& to) const {
+    for (backend::Backend* backend : backends()) {
+        try {
+            backend->copy(from, to);
+            return;
+        } catch (const Error& error) {
+            if (error.code() != ErrorCode::unimplemented) throw;
+        }
+    }
+    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, "no backend moves tensors between these places",
+                {.expected = {}, .found = to_string(from.place()) + " to " + to_string(to.place()), .advice = "see `vmm devices`"});
+}
+
 }  // namespace ai_vmm::hal

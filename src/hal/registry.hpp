@@ -30,6 +30,8 @@ public:
     /// nullptr if not loaded.
     [[nodiscard]] backend::Backend* find(std::string_view name) const noexcept;
     [[nodiscard]] std::vector<backend::Backend*> backends() const;
+    /// backend::Backend::copy() of the first backend that reaches both places. @throws Error(unimplemented) none does.
+    void copy(const Tensor& from, Tensor& to) const;
 
 private:
     struct Impl;

@@ -8,8 +8,9 @@
 namespace ai_vmm::runtime {
 
 bool joinable(const Tensor& a, const Tensor& b) noexcept {
-    return !a.empty() && a.type() != ElementType::string && bit_width(a.type()) % 8 == 0 && !a.shape().empty() && a.type() == b.type() &&
-           a.shape().size() == b.shape().size() && std::equal(a.shape().begin() + 1, a.shape().end(), b.shape().begin() + 1);
+    return !a.empty() && a.place().is_host() && b.place().is_host() && a.type() != ElementType::string && bit_width(a.type()) % 8 == 0 &&
+           !a.shape().empty() && a.type() == b.type() && a.shape().size() == b.shape().size() &&
+           std::equal(a.shape().begin() + 1, a.shape().end(), b.shape().begin() + 1);
 }
 
 void join(std::span<const Tensor* const> parts, Tensor& into) {
@@ -34,7 +35,7 @@ Tensor rows_of(const Tensor& whole, std::int64_t first, std::int64_t count) {
     const std::size_t row_bytes = shape[0] > 0 ? whole.size_bytes() / static_cast<std::size_t>(shape[0]) : 0;
     shape[0] = count;
     auto* data = const_cast<std::byte*>(static_cast<const std::byte*>(whole.data())) + static_cast<std::size_t>(first) * row_bytes;
-    return Tensor::borrow(whole.type(), std::move(shape), data, whole.keep_alive());
+    return Tensor::borrow(whole.type(), std::move(shape), data, whole.place(), whole.keep_alive());
 }
 
 }  // namespace ai_vmm::runtime

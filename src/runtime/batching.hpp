@@ -9,7 +9,7 @@
 
 namespace ai_vmm::runtime {
 
-/// Whether two tensors differ in nothing but their first dimension (and their values), and can be joined along it.
+/// Whether two tensors differ in nothing but their first dimension (and their values), lie in host memory, and can be joined along it.
 [[nodiscard]] bool joinable(const Tensor& a, const Tensor& b) noexcept;
 
 /// Copies the elements of joinable `parts`, one after the other, into `into`. Its memory is used again if it has the right type and shape, so it must

@@ -36,6 +36,14 @@ bool shape_fits(const TensorInfo& info, const Shape& shape) noexcept {
 
 std::string describe(ElementType type, const Shape& shape) { return std::string(to_string(type)) + " " + to_string(shape); }
 
+/// Outputs that nothing was given for are made where the caller wants them.
+void want_outputs_in(const RunOptions& options, std::span<Tensor> outputs) {
+    if (!options.outputs_in) return;
+    for (Tensor& output : outputs) {
+        if (output.empty()) output = Tensor::wanted_in(*options.outputs_in);
+    }
+}
+
 void check_tensor(const TensorInfo& info, const Tensor& tensor, const char* what) {
     if (tensor.type() == info.type && shape_fits(info, tensor.shape())) return;
     const std::string shape = info.rank_known ? to_string(info.shape) : "any shape";
@@ -197,7 +205,11 @@ DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clo
 
 void DeploymentEngine::run_on(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                               Clock::time_point deadline) {
-    (void)stage;
+    const auto reachable = [&](const Tensor& tensor) { return tensor.place().is_host() || stage.executable().reads(tensor.place()); };
+    if (!std::ranges::all_of(inputs, reachable) || !std::ranges::all_of(outputs, reachable)) {
+        run_through_host(stage, slot, inputs, outputs, options, deadline);
+        return;
+    }
     const bool stoppable = options.stop.stop_possible();
     if (!stoppable && deadline == Clock::time_point::max()) {
         slot.request->run(inputs, outputs);
@@ -216,6 +228,32 @@ void DeploymentEngine::run_on(Stage& stage, Stage::Slot& slot, std::span<const T
             throw Error(ErrorCode::deadline_exceeded, ErrorCategory::runtime, "the time ran out while '" + options_.name + "' was running");
         }
         throw;
+    }
+}
+
+void DeploymentEngine::run_through_host(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs,
+                                        const RunOptions& options, Clock::time_point deadline) {
+    if (!options_.copy) throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, "tensors must be in host memory here");
+    std::vector<Tensor> here(inputs.begin(), inputs.end()), results(outputs.begin(), outputs.end());
+    for (Tensor& input : here) {
+        if (input.place().is_host()) continue;
+        Tensor copy;
+        options_.copy(input, copy);
+        input = std::move(copy);
+    }
+    for (Tensor& result : results) {
+        if (!result.place().is_host()) result = Tensor{};
+    }
+    run_on(stage, slot, here, results, options, deadline);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        if (outputs[i].place().is_host()) {
+            outputs[i] = std::move(results[i]);
+            continue;
+        }
+        // An output of another shape than the one given is replaced, as everywhere.
+        if (!outputs[i].empty() && (outputs[i].type() != results[i].type() || outputs[i].shape() != results[i].shape()))
+            outputs[i] = Tensor::wanted_in(outputs[i].place());
+        options_.copy(results[i], outputs[i]);
     }
 }
 
@@ -247,7 +285,7 @@ bool DeploymentEngine::run_fallbacks(const Stage& failed, const Error& error, st
         Stage::Slot* slot = stage->try_take();
         if (slot == nullptr) continue;
         try {
-            std::ranges::fill(outputs, Tensor{});
+            for (Tensor& output : outputs) output = Tensor::wanted_in(output.place());
             run_on(*stage, *slot, inputs, outputs, options, deadline);
             stage->put_back(slot);
         } catch (const std::exception&) {
@@ -276,6 +314,7 @@ bool DeploymentEngine::run_fallbacks(const Stage& failed, const Error& error, st
 template <typename Inputs>
 void DeploymentEngine::run_admitted(const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options, int items) {
     const Clock::time_point deadline = options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max();
+    want_outputs_in(options, outputs);
     const Lease lease = acquire(options, deadline);
     const Clock::time_point start = Clock::now();
     const std::span<const Tensor> inputs = inputs_for(*lease.slot);

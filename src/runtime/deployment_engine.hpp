@@ -26,6 +26,9 @@ namespace ai_vmm::runtime {
 /// Locks: `mutex_` guards the active stage, the queue and the counters that waiting depends on; it is never held while an engine runs.
 /// Shutdown: stop() refuses new callers, wakes waiting ones with failed_precondition, and returns when running ones have ended.
 ///
+/// Places: tensors that a stage doesn't read where they are, it gets as copies in the host's memory, and its outputs are copied to where they are
+/// asked for.
+///
 /// Fallback: an execution that fails in the engine (not: bad input, cancelled) is repeated on the next candidate. If that succeeds the caller gets
 /// its outputs; after `kFailuresToDemote` such failures in a row (or at once if the device is unavailable) the next candidate becomes the active one.
 /// If every candidate fails on the same input the first error is the caller's and nothing changes: the input is to blame.
@@ -39,6 +42,8 @@ public:
         double promised_latency_ms = 0;
         bool batchable = false;
         int max_queue = 1024;
+        /// As backend::Backend::copy(), over all backends. Needed for tensors in places that a stage doesn't read.
+        std::function<void(const Tensor& from, Tensor& to)> copy;
     };
 
     DeploymentEngine(Options options, std::shared_ptr<Stage> active, std::shared_ptr<StageFactory> factory);
@@ -86,6 +91,9 @@ private:
     [[nodiscard]] Lease acquire(const RunOptions& options, Clock::time_point deadline);
     void run_on(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                 Clock::time_point deadline);
+    /// As run_on() for a stage that can't reach all the tensors: through copies in the host's memory.
+    void run_through_host(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
+                          Clock::time_point deadline);
     void run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options);
     /// @param inputs_for  gives the inputs when the slot is there, and may use its scratch
     template <typename Inputs>

@@ -196,15 +196,16 @@ struct VMM::Impl {
         impl->name = !name.empty() ? std::move(name) : deployed.stages->located().name;
         impl->source = source.bytes ? "<memory>" : source.path.string();
         impl->threads = account->hold(deployed.plan.chosen.threads * deployed.plan.chosen.streams);
-        impl->engine =
-            std::make_unique<runtime::DeploymentEngine>(runtime::DeploymentEngine::Options{.name = impl->name,
-                                                                                           .inputs = deployed.inputs,
-                                                                                           .outputs = deployed.outputs,
-                                                                                           .fallbacks = deployed.plan.fallbacks,
-                                                                                           .promised_latency_ms = deployed.plan.promised_latency_ms,
-                                                                                           .batchable = deployed.batchable,
-                                                                                           .max_queue = options.max_queue},
-                                                        deployed.chosen, deployed.stages);
+        impl->engine = std::make_unique<runtime::DeploymentEngine>(
+            runtime::DeploymentEngine::Options{.name = impl->name,
+                                               .inputs = deployed.inputs,
+                                               .outputs = deployed.outputs,
+                                               .fallbacks = deployed.plan.fallbacks,
+                                               .promised_latency_ms = deployed.plan.promised_latency_ms,
+                                               .batchable = deployed.batchable,
+                                               .max_queue = options.max_queue,
+                                               .copy = [registry = registry](const Tensor& from, Tensor& to) { registry->copy(from, to); }},
+            deployed.chosen, deployed.stages);
         deployed.chosen.reset();  // the engine owns it now
         return impl;
     }
@@ -283,6 +284,15 @@ ModelProfile VMM::inspect(const ModelSource& source) {
 
 Explanation VMM::plan(const ModelSource& source, const Constraints& constraints, int columns) {
     return guarded([&] { return explain(impl_->deployer->deploy(source, constraints, impl_->account->total()), columns); });
+}
+
+Tensor VMM::copy(const Tensor& from, const MemoryPlace& place) {
+    return guarded([&] {
+        if (!from.empty() && from.place() == place) return from;
+        Tensor to = Tensor::wanted_in(place);
+        impl_->registry->copy(from, to);
+        return to;
+    });
 }
 
 Metrics VMM::metrics() const {

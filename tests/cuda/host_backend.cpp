@@ -18,7 +18,7 @@ std::vector<DeviceEntry> discover() {
     info.memory_free_bytes = info.memory_total_bytes;
     info.compute_units = 1;
     info.routes.push_back({"cuda", "HOST", "test", {"f32", "f16", "bf16"}, {}});
-    return {{info, [] { return std::make_shared<HostDevice>(); }}};
+    return {{info, [] { return std::make_shared<HostDevice>(); }, 0}};
 }
 
 class HostBackend final : public Backend {

@@ -2,6 +2,7 @@
 """ai_vmm.Tensor: what is borrowed, what is copied, what is refused."""
 
 import array
+import ctypes
 import gc
 import weakref
 
@@ -158,16 +159,92 @@ def test_dlpack_of_other_layouts_is_copied():
     assert np.array_equal(Tensor(Foreign()).numpy(), values)
 
 
-def test_dlpack_refuses_what_is_not_on_the_host():
+def test_dlpack_refuses_memory_that_no_backend_reads():
     class OnDevice:
         def __dlpack__(self, **options):
             raise AssertionError("must not be asked")
 
         def __dlpack_device__(self):
-            return (2, 1)
+            return (8, 1)
 
-    with pytest.raises(InvalidArgumentError, match="not in host memory.*cuda:1.*cpu()"):
+    with pytest.raises(InvalidArgumentError, match="neither in host memory nor.*metal:1.*cpu()"):
         Tensor(OnDevice())
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64),
+    ]  # fmt: skip
+
+
+_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _DLManagedTensor(ctypes.Structure):
+    _fields_ = [("dl_tensor", _DLTensor), ("manager_ctx", ctypes.c_void_p), ("deleter", _Deleter)]
+
+
+class InGpuMemory:
+    """f32 of shape [2, 3] that says it lies on the GPU 1; nothing reads the address."""
+
+    def __init__(self, strides=(3, 1), address=4096):
+        self.deleted = 0
+
+        def delete(_):
+            self.deleted += 1
+
+        self._deleter = _Deleter(delete)
+        self._shape = (ctypes.c_int64 * 2)(2, 3)
+        self._strides = (ctypes.c_int64 * 2)(*strides)
+        self._managed = _DLManagedTensor(_DLTensor(address, 2, 1, 2, 2, 32, 1, self._shape, self._strides, 0), None, self._deleter)
+
+    def __dlpack__(self, **options):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        return new(ctypes.addressof(self._managed), b"dltensor", None)
+
+    def __dlpack_device__(self):
+        return (2, 1)
+
+
+def test_memory_of_a_gpu_is_taken_over_and_given_away_where_it_is():
+    foreign = InGpuMemory()
+    tensor = Tensor(foreign)
+    assert tensor.place == "cuda:1" and tensor.shape == (2, 3) and tensor.type == "f32" and tensor.data_ptr == 4096
+    assert "cuda:1" in repr(tensor) and Tensor([1.0]).place == "host"
+    assert tensor.__dlpack_device__() == (2, 1)
+    again = Tensor(tensor.reshaped([6]))
+    assert again.place == "cuda:1"
+    capsule = tensor.__dlpack__(stream=1, max_version=(1, 0))
+    assert "dltensor_versioned" in repr(capsule)
+    for refused in (lambda: tensor.__dlpack__(dl_device=(1, 0)), lambda: tensor.__dlpack__(copy=True), lambda: memoryview(tensor)):
+        with pytest.raises(BufferError):
+            refused()
+    for refused in (tensor.numpy, tensor.tobytes, tensor.clone, lambda: np.asarray(tensor)):
+        with pytest.raises(InvalidArgumentError, match="not in host memory"):
+            refused()
+    del tensor, again, capsule, refused
+    gc.collect()
+    assert foreign.deleted == 1
+
+
+def test_gaps_in_a_gpus_memory_are_refused():
+    with pytest.raises(InvalidArgumentError, match="not contiguous.*contiguous\\(\\)"):
+        Tensor(InGpuMemory(strides=(6, 2)))
+    with pytest.raises(InvalidArgumentError, match="not contiguous"):
+        Tensor(InGpuMemory(address=4097))
+
+
+def test_copies_between_places(vmm):
+    tensor = Tensor([1.0, 2.0])
+    assert vmm.copy(tensor).data_ptr == tensor.data_ptr
+    for place in ("gpu", "cuda", "cuda:", "cuda:-1", "cuda:x", None):
+        with pytest.raises(InvalidArgumentError, match="no such place"):
+            vmm.copy(tensor, place)
+    with pytest.raises((ai_vmm.UnimplementedError, InvalidArgumentError)):
+        vmm.copy(tensor, "cuda:99999")
 
 
 def test_dlpack_reports_the_reason_of_an_object_that_refuses():

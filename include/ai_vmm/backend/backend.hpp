@@ -26,7 +26,7 @@ class Model;
 namespace ai_vmm::backend {
 
 /// Grows when this header changes in a way that old backends can't be loaded with.
-inline constexpr std::uint32_t kInterfaceVersion = 1;
+inline constexpr std::uint32_t kInterfaceVersion = 2;
 
 /// A model as readers hand it to backends. The graph is shared and must not be changed: clone it first.
 struct Model {
@@ -62,6 +62,29 @@ struct Support {
     std::vector<std::string> unsupported_nodes;
 };
 
+/// One step of an execution and what it takes.
+struct StepTime {
+    std::string name;         ///< as the engine calls it
+    double microseconds = 0;  ///< on the device
+    bool operator==(const StepTime&) const = default;
+};
+
+/// Bytes that a compiled model takes on its device, by what they are for; 0 for what an engine doesn't tell.
+struct MemoryEstimate {
+    std::int64_t weights = 0;    ///< constants, and what is computed from them once
+    std::int64_t arena = 0;      ///< inputs, outputs and results in between, per request
+    std::int64_t workspace = 0;  ///< what libraries ask for, per request
+    std::int64_t staging = 0;    ///< of the host, pinned, per request
+    [[nodiscard]] std::int64_t device_bytes(int requests = 1) const noexcept { return weights + requests * (arena + workspace); }
+    bool operator==(const MemoryEstimate&) const = default;
+};
+
+/// What a backend would make of a model.
+struct Outline {
+    MemoryEstimate memory;
+    std::string text;  ///< steps in order, with shapes and places: for people
+};
+
 /// One execution slot: not thread-safe but for cancel(). Made by Executable::create_request(), which must outlive it.
 class Request {
 public:
@@ -69,14 +92,18 @@ public:
 
     /// Runs once on the calling thread and returns when the outputs are there. State of stateful models starts afresh.
     /// @param inputs   one per Model::inputs, checked for type and shape already; an empty Tensor for an optional input left out.
-    ///                 Memory stays valid and unchanged until return.
+    ///                 Memory stays valid and unchanged until return. In host memory, or in a place that Executable::reads() names.
     /// @param outputs  one per Model::outputs. A non-empty element of the right type and shape is written in place; otherwise it is
-    ///                 replaced by a Tensor that owns its memory (and stays valid after the next run()).
+    ///                 replaced by a Tensor that owns its memory (and stays valid after the next run()), in the element's place().
     /// @throws Error(cancelled) after cancel(); Error(invalid_argument) if the engine refuses the values; Error(internal) otherwise.
     virtual void run(std::span<const Tensor> inputs, std::span<Tensor> outputs) = 0;
 
     /// Asks a run() that is under way to stop soon. Callable from any thread, at any time; without effect if none is running.
     virtual void cancel() noexcept = 0;
+
+    /// What each step takes, in order, for inputs as run() takes them, all in host memory. Other executions of the device disturb it.
+    /// @throws Error(unimplemented) the engine doesn't tell; as run().
+    [[nodiscard]] virtual std::vector<StepTime> profile(std::span<const Tensor> inputs);
 };
 
 /// A compiled model. Thread-safe.
@@ -88,6 +115,10 @@ public:
     [[nodiscard]] virtual std::unique_ptr<Request> create_request() = 0;
     /// Memory held for weights and one request, bytes; 0 if unknown.
     [[nodiscard]] virtual std::int64_t memory_bytes() const { return 0; }
+    /// Whether requests take inputs and give outputs in this memory, besides the host's.
+    [[nodiscard]] virtual bool reads(const MemoryPlace& place) const noexcept { return place.is_host(); }
+    /// What memory_bytes() is made of, where the engine tells.
+    [[nodiscard]] virtual MemoryEstimate memory() const { return {}; }
     /// "NAME", "value" pairs for explain(): what the engine really uses.
     [[nodiscard]] virtual std::vector<std::pair<std::string, std::string>> properties() const { return {}; }
     /// Writes what import_blob() reads back faster than compile().
@@ -118,6 +149,16 @@ public:
     /// damage by the caller. `model.graph` may be null here; `model.inputs` and `model.outputs` are set.
     /// @throws Error(unimplemented) not offered; any other Error: rebuild with compile().
     [[nodiscard]] virtual std::unique_ptr<Executable> import_blob(std::span<const std::byte> blob, const Model& model, const CompileConfig& config);
+
+    /// What compile() would make of the model for its typical shapes. Loads nothing onto the device, but may time parts on it.
+    /// @throws Error(unimplemented) not offered, or as compile().
+    [[nodiscard]] virtual Outline outline(const Model& model, const CompileConfig& config);
+
+    /// Copies elements between the host's memory and that of a device that this backend reaches, or between two such devices; they are there when it
+    /// returns. A non-empty `to` has the same type and shape and is written; an empty one is replaced by a new tensor in its place().
+    /// @throws Error(unimplemented) a place that this backend doesn't reach; Error(invalid_argument) an address that is not there;
+    ///         Error(resource_exhausted) no memory.
+    virtual void copy(const Tensor& from, Tensor& to);
 };
 
 /// What a backend library exports under the C symbol `ai_vmm_backend_entry` (a function returning a pointer to one of these).
@@ -149,6 +190,16 @@ inline constexpr const char* kEntrySymbol = "ai_vmm_backend_entry";
 
 inline void Executable::export_blob(std::ostream&) const {
     throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "this executable can't be exported");
+}
+inline std::vector<StepTime> Request::profile(std::span<const Tensor>) {
+    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, "this engine doesn't tell what its steps take");
+}
+inline Outline Backend::outline(const Model&, const CompileConfig&) {
+    throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "this backend doesn't tell what it would make of a model");
+}
+inline void Backend::copy(const Tensor& from, Tensor& to) {
+    throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, "this backend copies no tensors",
+                {.expected = {}, .found = to_string(from.place()) + " to " + to_string(to.place()), .advice = {}});
 }
 inline std::unique_ptr<Executable> Backend::import_blob(std::span<const std::byte>, const Model&, const CompileConfig&) {
     throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "this backend imports no compiled models");

@@ -2,7 +2,9 @@
 #include "ai_vmm/tensor.hpp"
 
 #include <gtest/gtest.h>
+
 #include <rapidcheck.h>
+#include <array>
 
 #include <limits>
 
@@ -122,6 +124,24 @@ TEST(Error, SaysWhatWasExpectedFoundAndToDo) {
     const Error error(ErrorCode::invalid_argument, ErrorCategory::input, "bad", {.expected = "x", .found = "y", .advice = "z"});
     EXPECT_STREQ(error.what(), "bad; expected: x; found: y; to do: z");
     EXPECT_EQ(to_string(error.code()), "invalid_argument");
+}
+
+TEST(Tensor, KnowsItsPlace) {
+    std::array<float, 4> memory{};
+    const MemoryPlace there{MemoryKind::cuda, 1};
+    const Tensor tensor = Tensor::borrow(ElementType::f32, {4}, memory.data(), there, nullptr);
+    EXPECT_EQ(tensor.place(), there);
+    EXPECT_EQ(tensor.reshaped({2, 2}).place(), there);
+    EXPECT_EQ(to_string(there), "cuda:1");
+    EXPECT_EQ(to_string(Tensor().place()), "host");
+    EXPECT_THROW((void)tensor.as<float>(), Error);
+    EXPECT_THROW((void)tensor.clone(), Error);
+    EXPECT_TRUE(Tensor::wanted_in(there).empty());
+    EXPECT_EQ(Tensor::wanted_in(there).place(), there);
+    EXPECT_THROW((void)Tensor::borrow(ElementType::f32, {4}, memory.data(), MemoryPlace{MemoryKind::cuda, -1}, nullptr), Error);
+    EXPECT_THROW((void)Tensor::borrow(ElementType::i4, {4}, memory.data(), there, nullptr), Error);
+    std::array<std::string, 1> text;
+    EXPECT_THROW((void)Tensor::borrow(ElementType::string, {1}, text.data(), there, nullptr), Error);
 }
 
 }  // namespace

@@ -55,6 +55,93 @@ TEST(DeploymentEngine, RunsAndCounts) {
     EXPECT_EQ(f.engine->metrics().active_candidate, "a/cpu:0/f32/t1/s1/b1");
 }
 
+/// A fixture whose engine "host" sees host memory alone and "cuda" checks that it is given a device's.
+struct PlacesFixture {
+    std::shared_ptr<FakeFactory> factory = std::make_shared<FakeFactory>();
+    std::shared_ptr<FakeCopies> copies = std::make_shared<FakeCopies>();
+    std::unique_ptr<DeploymentEngine> engine;
+    Tensor x, on_device = Tensor::wanted_in({MemoryKind::cuda, 1});
+
+    explicit PlacesFixture(const std::string& active, std::vector<planning::CandidateKey> fallbacks = {}, Behaviour cuda = nullptr) {
+        factory->reads_cuda = "cuda";
+        factory->engines = {{"host", scale_by(2)}, {"cuda", cuda ? std::move(cuda) : doubles_there()}};
+        auto stage = factory->make(key(active));
+        engine = std::make_unique<DeploymentEngine>(
+            DeploymentEngine::Options{.name = "fake",
+                                      .inputs = kIn,
+                                      .outputs = kOut,
+                                      .fallbacks = std::move(fallbacks),
+                                      .copy = [copies = copies](const Tensor& from, Tensor& to) { (*copies)(from, to); }},
+            std::move(stage), factory);
+        x = Tensor::from<float>({1, 2}, {3, 4});
+        (*copies)(x, on_device);
+        copies->copies = 0;
+    }
+    static Behaviour doubles_there() {
+        return [](std::span<const Tensor> inputs, std::span<Tensor> outputs, const std::atomic<bool>&) {
+            ASSERT_EQ(inputs[0].place(), (MemoryPlace{MemoryKind::cuda, 1}));
+            ASSERT_EQ(outputs[0].place(), (MemoryPlace{MemoryKind::cuda, 1}));
+            auto memory = std::make_shared<std::vector<float>>(2);
+            for (std::size_t i = 0; i < 2; ++i) (*memory)[i] = 2 * static_cast<const float*>(inputs[0].data())[i];
+            outputs[0] = Tensor::borrow(ElementType::f32, {1, 2}, memory->data(), outputs[0].place(), memory);
+        };
+    }
+    void expect_doubled(const Tensor& y, const MemoryPlace& place) const {
+        ASSERT_EQ(y.place(), place);
+        ASSERT_EQ(y.shape(), (Shape{1, 2}));
+        const auto* const values = static_cast<const float*>(y.data());
+        EXPECT_EQ(values[0], 6);
+        EXPECT_EQ(values[1], 8);
+    }
+};
+
+constexpr MemoryPlace kThere{MemoryKind::cuda, 1};
+
+TEST(DeploymentEngine, TensorsOnADeviceReachAnEngineThatReadsThem) {
+    PlacesFixture f("cuda");
+    std::vector<Tensor> outputs(1);
+    f.engine->run({&f.on_device, 1}, outputs, {.timeout = {}, .stop = {}, .outputs_in = kThere});
+    f.expect_doubled(outputs[0], kThere);
+    EXPECT_EQ(f.copies->copies, 0);
+}
+
+TEST(DeploymentEngine, AnEngineOfTheHostGetsCopies) {
+    PlacesFixture f("host");
+    std::vector<Tensor> outputs(1);
+    f.engine->run({&f.on_device, 1}, outputs, {.timeout = {}, .stop = {}, .outputs_in = kThere});
+    f.expect_doubled(outputs[0], kThere);
+    EXPECT_EQ(f.copies->copies, 2);
+    outputs.assign(1, {});
+    f.engine->run({&f.on_device, 1}, outputs, {});
+    f.expect_doubled(outputs[0], {});
+    EXPECT_EQ(f.copies->copies, 3);
+    // Given on the device: written there.
+    std::vector<float> memory(2);
+    outputs[0] = Tensor::borrow(ElementType::f32, {1, 2}, memory.data(), kThere, nullptr);
+    f.engine->run({&f.x, 1}, outputs, {});
+    EXPECT_EQ(memory, (std::vector<float>{6, 8}));
+    EXPECT_EQ(outputs[0].data(), memory.data());
+}
+
+TEST(DeploymentEngine, AFallbackOnTheHostAnswersWhereItWasAsked) {
+    PlacesFixture f("cuda", {key("host")}, fails(ErrorCode::unavailable));
+    for (int call = 0; call < 3; ++call) {  // the second one finds the host's engine active
+        std::vector<Tensor> outputs(1);
+        f.engine->run({&f.on_device, 1}, outputs, {.timeout = {}, .stop = {}, .outputs_in = kThere});
+        f.expect_doubled(outputs[0], kThere);
+    }
+    EXPECT_EQ(f.engine->metrics().fallbacks, 1U);
+    EXPECT_EQ(f.engine->metrics().active_candidate, key("host").id());
+}
+
+TEST(DeploymentEngine, WithoutAWayBetweenPlacesADeviceTensorIsRefused) {
+    Fixture f({{"a", scale_by(2)}}, key("a"));
+    std::vector<float> memory(2);
+    const Tensor x = Tensor::borrow(ElementType::f32, {1, 2}, memory.data(), kThere, nullptr);
+    std::vector<Tensor> outputs(1);
+    EXPECT_EQ(error_of([&] { f.engine->run({&x, 1}, outputs, {}); }).code(), ErrorCode::unimplemented);
+}
+
 TEST(DeploymentEngine, WritesGivenOutputsInPlace) {
     Fixture f({{"a", scale_by(2)}}, key("a"));
     const Tensor x = Tensor::from<float>({1, 2}, {1, 2});

@@ -35,11 +35,27 @@ private:
 
 class FakeExecutable final : public backend::Executable {
 public:
-    explicit FakeExecutable(Behaviour behaviour) : behaviour_(std::move(behaviour)) {}
+    explicit FakeExecutable(Behaviour behaviour, bool reads_cuda = false) : behaviour_(std::move(behaviour)), reads_cuda_(reads_cuda) {}
     std::unique_ptr<backend::Request> create_request() override { return std::make_unique<FakeRequest>(behaviour_); }
+    [[nodiscard]] bool reads(const MemoryPlace& place) const noexcept override { return place.is_host() || reads_cuda_; }
 
 private:
     Behaviour behaviour_;
+    bool reads_cuda_;
+};
+
+/// "Memory of cuda:N" that is the host's: copies between places, counted.
+struct FakeCopies {
+    int copies = 0;
+    void operator()(const Tensor& from, Tensor& to) {
+        ++copies;
+        if (to.empty()) {
+            const MemoryPlace place = to.place();
+            auto memory = std::make_shared<std::vector<std::byte>>(from.size_bytes());
+            to = Tensor::borrow(from.type(), from.shape(), memory->data(), place, memory);
+        }
+        std::copy_n(static_cast<const std::byte*>(from.data()), from.size_bytes(), static_cast<std::byte*>(to.data()));
+    }
 };
 
 /// y = scale * x for f32 of any shape.
@@ -69,13 +85,14 @@ inline Behaviour stalls() {
 class FakeFactory final : public StageFactory {
 public:
     std::map<std::string, Behaviour> engines;
+    std::string reads_cuda;  ///< name of an engine that does
     std::vector<std::string> made;
 
     std::shared_ptr<Stage> make(const planning::CandidateKey& key) override {
         made.push_back(key.id());
         const auto found = engines.find(key.engine);
         if (found == engines.end()) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, key.engine + " can't compile it");
-        return std::make_shared<Stage>(key, std::make_shared<FakeExecutable>(found->second), key.streams);
+        return std::make_shared<Stage>(key, std::make_shared<FakeExecutable>(found->second, key.engine == reads_cuda), key.streams);
     }
 };
 
