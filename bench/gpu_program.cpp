@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /// One model on one GPU through the cuda backend, as bench/gpu.py measures it.
 ///
-///   gpu_program MODEL --precision f16 --inputs FOLDER --outputs FOLDER [--repeats N] [--device N] [--profile] [--dump FILE]
+///   gpu_program MODEL --precision f16 --inputs FOLDER --outputs FOLDER [--repeats N] [--device N] [--profile] [--dump FILE] [--places] [--peer N]
 ///
 /// Reads input K from FOLDER/inK.bin (row-major, the model's type; shapes from FOLDER/shapes.txt, one line per input), writes outK.bin and prints one
 /// JSON object: device microseconds per execution (CUDA events around the recorded graph), microseconds of whole calls with copies from and to the
-/// host, what those take beyond the device's, bytes, steps.
+/// host, what those take beyond the device's, bytes, steps. --places also runs on tensors in the device's memory, in pinned memory, on several
+/// threads at once, and with --peer in another device's memory; it fails where outputs differ from those of the plain call.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include <iterator>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gpu.hpp"
@@ -48,11 +50,110 @@ std::vector<cuda::Dims> read_shapes(const fs::path& file) {
     return shapes;
 }
 
+/// Memory that is given back at the end.
+struct Memory {
+    cuda::Buffer buffer;
+    Memory(const std::shared_ptr<cuda::Device>& device, const std::vector<char>& content) : buffer(device, content.size()) {
+        const auto stream = device->create_stream();
+        if (!content.empty()) stream->upload(buffer.get(), content.data(), content.size());
+        stream->synchronize();
+    }
+    [[nodiscard]] std::vector<char> content(cuda::Device& device) const {
+        std::vector<char> all(buffer.bytes());
+        const auto stream = device.create_stream();
+        if (!all.empty()) stream->download(all.data(), buffer.get(), all.size());
+        stream->synchronize();
+        return all;
+    }
+};
+
+/// The same execution from and to other places. @returns JSON members; throws where outputs differ.
+std::string run_places(const std::shared_ptr<const cuda::Program>& program, const std::shared_ptr<cuda::Device>& device,
+                       const std::shared_ptr<cuda::Device>& peer, const std::vector<std::vector<char>>& in, const std::vector<std::vector<char>>& out,
+                       int repeats) {
+    const auto same = [](const std::vector<char>& got, const std::vector<char>& wanted, const char* where) {
+        if (got != wanted) throw std::runtime_error(std::string("outputs differ: ") + where);
+    };
+    const auto median_us = [&](const auto& call) {
+        std::vector<double> times;
+        for (int i = 0; i < repeats + 5; ++i) {
+            const auto start = Clock::now();
+            call();
+            if (i >= 5) times.push_back(microseconds_since(start));
+        }
+        return percentile(times, 0.5);
+    };
+    std::string text;
+    const auto on = [&](const std::shared_ptr<cuda::Device>& owner, const char* name) {
+        cuda::Execution execution(program);
+        std::vector<Memory> from, to;
+        std::vector<cuda::Endpoint> inputs, outputs;
+        cuda::Device* const other = owner == device ? nullptr : owner.get();
+        for (const auto& content : in) from.emplace_back(owner, content);
+        for (const auto& content : out) to.emplace_back(owner, std::vector<char>(content.size()));
+        for (const Memory& memory : from) {
+            if (!owner->owns(memory.buffer.get(), memory.buffer.bytes())) throw std::runtime_error("a device doesn't know its own memory");
+            inputs.push_back({.device = memory.buffer.get(), .owner = other});
+        }
+        for (const Memory& memory : to) outputs.push_back({.device = memory.buffer.get(), .owner = other});
+        const double us = median_us([&] { execution.run(inputs, outputs); });
+        for (std::size_t k = 0; k < out.size(); ++k) same(to[k].content(*owner), out[k], name);
+        text += fmt::format("\"{}_call_ms\": {:.4f}, ", name, us / 1e3);
+    };
+    on(device, "on_device");
+    if (peer) on(peer, "on_peer");
+
+    cuda::Execution execution(program);
+    std::vector<char*> pinned;
+    std::vector<const void*> inputs;
+    std::vector<void*> outputs;
+    std::vector<std::vector<char>> results = out;
+    for (const auto& content : in) {
+        pinned.push_back(static_cast<char*>(device->allocate_pinned(content.size())));
+        std::copy(content.begin(), content.end(), pinned.back());
+        if (!device->is_pinned(pinned.back()) || device->is_pinned(content.data())) throw std::runtime_error("pinned memory is not told from other");
+        inputs.push_back(pinned.back());
+    }
+    for (auto& result : results) {
+        std::fill(result.begin(), result.end(), 0);
+        outputs.push_back(result.data());
+    }
+    text += fmt::format("\"pinned_call_ms\": {:.4f}, ", median_us([&] { execution.run(inputs, outputs); }) / 1e3);
+    for (std::size_t k = 0; k < out.size(); ++k) same(results[k], out[k], "pinned");
+
+    for (const int threads : {1, 2, 4}) {
+        std::vector<std::unique_ptr<cuda::Execution>> executions;
+        std::vector<std::vector<std::vector<char>>> all(static_cast<std::size_t>(threads), out);
+        for (int t = 0; t < threads; ++t) executions.push_back(std::make_unique<cuda::Execution>(program));
+        const auto each = [&](int calls) {
+            std::vector<std::thread> running;
+            for (int t = 0; t < threads; ++t) {
+                running.emplace_back([&, t] {
+                    std::vector<void*> mine;
+                    for (auto& one : all[static_cast<std::size_t>(t)]) mine.push_back(one.data());
+                    for (int call = 0; call < calls; ++call) executions[static_cast<std::size_t>(t)]->run(inputs, mine);
+                });
+            }
+            for (std::thread& thread : running) thread.join();
+        };
+        each(3);
+        const auto start = Clock::now();
+        each(repeats);
+        text += fmt::format("\"calls_per_s_{}_threads\": {:.1f}, ", threads, threads * repeats / (microseconds_since(start) / 1e6));
+        for (const auto& mine : all) {
+            for (std::size_t k = 0; k < out.size(); ++k) same(mine[k], out[k], "threads");
+        }
+    }
+    for (char* memory : pinned) device->release_pinned(memory);
+    return text;
+}
+
 int run(const std::vector<std::string>& arguments) {
     std::string model, precision = "f32", dump;
     fs::path inputs, outputs;
     int repeats = 50, ordinal = 0;
-    bool profile = false;
+    bool profile = false, places = false;
+    int peer = -1;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         const std::string& name = arguments[i];
         const auto value = [&] { return i + 1 < arguments.size() ? arguments[++i] : throw std::runtime_error(name + " needs a value"); };
@@ -68,6 +169,10 @@ int run(const std::vector<std::string>& arguments) {
             ordinal = std::stoi(value());
         } else if (name == "--dump") {
             dump = value();
+        } else if (name == "--places") {
+            places = true;
+        } else if (name == "--peer") {
+            peer = std::stoi(value());
         } else if (name == "--profile") {
             profile = true;
         } else {
@@ -130,6 +235,7 @@ int run(const std::vector<std::string>& arguments) {
         execution.run(in_pointers, out_pointers);
         call_times.push_back(microseconds_since(start));
     }
+    const std::string others = places ? run_places(program, device, peer < 0 ? nullptr : cuda::open_gpu(peer), in, out, repeats) : "";
     std::string steps;
     if (profile) {
         for (const auto& [label, us] : execution.profile()) steps += fmt::format("{}[\"{}\", {:.2f}]", steps.empty() ? "" : ", ", label, us);
@@ -142,12 +248,12 @@ int run(const std::vector<std::string>& arguments) {
         "\"first_ms\": {:.3f}, \"device_ms\": {:.4f}, \"device_ms_low\": {:.4f}, \"device_ms_high\": {:.4f}, "
         "\"call_ms\": {:.4f}, \"call_overhead_us\": {:.1f}, \"kernels\": {}, \"library_calls\": {}, \"host_steps\": {}, \"distinct_kernels\": {}, "
         "\"weight_bytes\": {}, "
-        "\"arena_bytes\": {}, \"workspace_bytes\": {}, \"steps\": [{}]}}\n",
+        "\"arena_bytes\": {}, \"workspace_bytes\": {}, {}\"steps\": [{}]}}\n",
         device->capabilities().name, precision, read_us / 1e3, device_us / 1e3, lower_us / 1e3, compile_us / 1e3, first_us / 1e3,
         percentile(device_times, 0.5) / 1e3, percentile(device_times, 0.1) / 1e3, percentile(device_times, 0.9) / 1e3,
         percentile(call_times, 0.5) / 1e3, percentile(call_times, 0.5) - percentile(device_times, 0.5), count(cuda::Step::Kind::kernel),
         count(cuda::Step::Kind::library), count(cuda::Step::Kind::host), schedule.kernels.size(), schedule.weight_bytes, schedule.arena_bytes,
-        schedule.workspace_bytes, steps);
+        schedule.workspace_bytes, others, steps);
     return 0;
 }
 

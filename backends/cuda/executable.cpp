@@ -90,7 +90,7 @@ Executable::Executable(const Home& home, const backend::Model& model, const back
 
 namespace {
 
-backend::MemoryEstimate memory_of(const Schedule& schedule) {
+MemoryEstimate memory_of(const Schedule& schedule) {
     return {.weights = schedule.weight_bytes,
             .arena = schedule.arena_bytes,
             .workspace = schedule.workspace_bytes,
@@ -151,9 +151,9 @@ std::int64_t Executable::memory_bytes() const {
     return programs_.empty() ? 0 : programs_.front().second->memory_bytes();
 }
 
-backend::MemoryEstimate Executable::memory() const {
+MemoryEstimate Executable::memory() const {
     const std::lock_guard lock(mutex_);
-    return programs_.empty() ? backend::MemoryEstimate{} : memory_of(programs_.front().second->schedule());
+    return programs_.empty() ? MemoryEstimate{} : memory_of(programs_.front().second->schedule());
 }
 
 std::vector<std::pair<std::string, std::string>> Executable::properties() const {
@@ -212,9 +212,9 @@ Execution& Request::execution_for(std::span<const Tensor> inputs) {
 
 void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) { (void)run_inputs(inputs, outputs); }
 
-std::vector<backend::StepTime> Request::profile(std::span<const Tensor> inputs) {
+std::vector<StepTime> Request::profile(std::span<const Tensor> inputs) {
     std::vector<Tensor> outputs(executable_.ports().outputs.size());
-    std::vector<backend::StepTime> steps;
+    std::vector<StepTime> steps;
     for (auto& [label, us] : run_inputs(inputs, outputs).profile()) steps.push_back({std::move(label), us});
     return steps;
 }

@@ -45,7 +45,7 @@ public:
 
     [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
     [[nodiscard]] std::int64_t memory_bytes() const override;
-    [[nodiscard]] backend::MemoryEstimate memory() const override;
+    [[nodiscard]] MemoryEstimate memory() const override;
     [[nodiscard]] bool reads(const MemoryPlace& place) const noexcept override { return place.is_host() || place.kind == MemoryKind::cuda; }
     [[nodiscard]] std::vector<std::pair<std::string, std::string>> properties() const override;
 
@@ -97,7 +97,7 @@ public:
     explicit Request(Executable& executable) : executable_(executable) {}
     void run(std::span<const Tensor> inputs, std::span<Tensor> outputs) override;
     void cancel() noexcept override;
-    [[nodiscard]] std::vector<backend::StepTime> profile(std::span<const Tensor> inputs) override;
+    [[nodiscard]] std::vector<StepTime> profile(std::span<const Tensor> inputs) override;
 
 private:
     static constexpr std::size_t kMostExecutions = 4;

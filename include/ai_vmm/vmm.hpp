@@ -77,6 +77,16 @@ struct Explanation {
     std::string json;  ///< the same as one JSON object; schema in docs/reference/plan-json.md
 };
 
+/// What an engine would make of a model on a device, before anything is loaded there.
+struct CandidateOutline {
+    std::string engine;
+    std::string device;  ///< id
+    std::string precision;
+    MemoryEstimate memory;
+    std::string steps;   ///< in order, with shapes and places: for people
+    std::string reason;  ///< why there are none; else empty
+};
+
 /// A running model. Made by VMM::deploy(); every method may be called from any number of threads at once.
 /// Stays usable until the last shared_ptr goes, even after VMM::undeploy() or the VMM's end; executions after undeploy() throw
 /// Error(failed_precondition).
@@ -122,6 +132,11 @@ public:
     /// @throws Error as execute(), with advice: the model refuses every set.
     [[nodiscard]] TensorMap sample_inputs(const TensorMap& given = {}, const std::vector<std::pair<std::string, Shape>>& shapes = {},
                                           std::uint64_t seed = 0);
+
+    /// What each step of an execution takes on the device, by the engine that is active now, in order. metrics() doesn't count it. What else the
+    /// device does meanwhile disturbs it.
+    /// @throws Error(unimplemented) the engine doesn't tell; Error(invalid_argument) inputs that are not in host memory; as execute().
+    [[nodiscard]] std::vector<StepTime> profile(const TensorMap& inputs, const RunOptions& options = {});
 
     [[nodiscard]] DeploymentDescription describe() const;
     /// @param columns  of the text; fewer than 80 count as 80
@@ -227,6 +242,11 @@ public:
     /// Plans as deploy() would (measuring within `constraints.tune`) without starting anything. Same errors as deploy().
     /// @param columns  of the text; fewer than 80 count as 80
     [[nodiscard]] Explanation plan(const ModelSource& source, const Constraints& constraints = {}, int columns = 110);
+
+    /// What engines that tell it would make of the model on the devices, engines and precision that the constraints allow (any precision: f32, f16
+    /// and bf16): bytes and steps. Loads nothing there.
+    /// @throws Error as inspect().
+    [[nodiscard]] std::vector<CandidateOutline> outlines(const ModelSource& source, const Constraints& constraints = {});
 
     /// The same elements in another place. `from` itself if it lies there already.
     /// @throws Error(unimplemented) no backend reaches the place; Error(invalid_argument) an empty tensor, an address that is not where the tensor

@@ -506,6 +506,13 @@ std::vector<TensorMap> DeploymentEngine::run_batch(std::span<const TensorMap> ba
     return results;
 }
 
+std::vector<StepTime> DeploymentEngine::profile(std::span<const Tensor> inputs, const RunOptions& options) {
+    std::vector<Tensor> outputs(options_.outputs.size());
+    check(inputs, outputs);
+    const Lease lease = acquire(options, options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max());
+    return lease.slot->request->profile(inputs);
+}
+
 void DeploymentEngine::stop() {
     {
         std::unique_lock lock(mutex_);

@@ -62,6 +62,9 @@ public:
     /// See Deployment::execute_batch().
     [[nodiscard]] std::vector<TensorMap> run_batch(std::span<const TensorMap> batch, const RunOptions& options);
 
+    /// See Deployment::profile().
+    [[nodiscard]] std::vector<StepTime> profile(std::span<const Tensor> inputs, const RunOptions& options);
+
     void stop();
     [[nodiscard]] DeploymentMetrics metrics() const;
     [[nodiscard]] std::shared_ptr<Stage> active() const;

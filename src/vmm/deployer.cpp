@@ -190,6 +190,43 @@ ModelProfile Deployer::inspect(const ModelSource& source) {
     }
 }
 
+std::vector<CandidateOutline> Deployer::outlines(const ModelSource& source, const Constraints& constraints) {
+    const graph::Located located = graph::locate(source);
+    const backend::Model model = graph::read_model(located, {.progress = progress_});
+    check_shape_names(constraints, model.inputs);
+    const ModelProfile profile = graph::analyse(located, model, constraints.input_shapes);
+    std::vector<Shape> shapes;
+    const auto sets = calibration_sets(constraints, model.inputs, profile);
+    for (const Tensor& tensor : sets.front()) shapes.push_back(tensor.shape());
+    std::vector<CandidateOutline> all;
+    for (const DeviceInfo& device : hardware().devices) {
+        for (const DeviceRoute& route : device.routes) {
+            const auto named = [](const std::vector<std::string>& names, const std::string& name) {
+                return names.empty() || std::ranges::find(names, name) != names.end();
+            };
+            if (!named(constraints.engines, route.backend) || !named(constraints.devices, device.id)) continue;
+            for (const Precision precision : {Precision::f32, Precision::f16, Precision::bf16}) {
+                if (constraints.precision != Precision::automatic && constraints.precision != precision) continue;
+                if (std::ranges::find(route.precisions, to_string(precision)) == route.precisions.end()) continue;
+                CandidateOutline outline{route.backend, device.id, std::string(to_string(precision)), {}, {}, {}};
+                const backend::CompileConfig config{.device = route.backend_device, .precision = precision, .typical_shapes = shapes};
+                backend::Backend* const engine = registry_->find(route.backend);
+                try {
+                    if (const backend::Support support = engine->supports(model, config); !support.supported)
+                        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, support.reason);
+                    backend::Outline made = engine->outline(model, config);
+                    outline.memory = made.memory;
+                    outline.steps = std::move(made.text);
+                } catch (const Error& error) {
+                    outline.reason = error.what();
+                }
+                all.push_back(std::move(outline));
+            }
+        }
+    }
+    return all;
+}
+
 Deployed Deployer::deploy(const ModelSource& source, const Constraints& constraints, int thread_budget) {
     const Clock::time_point start = Clock::now();
     const auto report = [&](const char* stage, double fraction) {

@@ -45,6 +45,8 @@ public:
     /// @param thread_budget  processor threads the deployment may use
     /// @throws Error as VMM::deploy().
     [[nodiscard]] Deployed deploy(const ModelSource& source, const Constraints& constraints, int thread_budget);
+    /// See VMM::outlines().
+    [[nodiscard]] std::vector<CandidateOutline> outlines(const ModelSource& source, const Constraints& constraints);
     [[nodiscard]] ModelProfile inspect(const ModelSource& source);
 
 private:

@@ -149,6 +149,14 @@ TensorMap Deployment::sample_inputs(const TensorMap& given, const std::vector<st
     });
 }
 
+std::vector<StepTime> Deployment::profile(const TensorMap& inputs, const RunOptions& options) {
+    return guarded([&] {
+        std::vector<Tensor> ordered(impl_->engine->inputs().size());
+        impl_->engine->arrange(inputs, ordered);
+        return impl_->engine->profile(ordered, options);
+    });
+}
+
 DeploymentDescription Deployment::describe() const {
     const Deployed& deployed = impl_->deployed;
     const planning::CandidateKey key = impl_->engine->active()->key();
@@ -284,6 +292,10 @@ ModelProfile VMM::inspect(const ModelSource& source) {
 
 Explanation VMM::plan(const ModelSource& source, const Constraints& constraints, int columns) {
     return guarded([&] { return explain(impl_->deployer->deploy(source, constraints, impl_->account->total()), columns); });
+}
+
+std::vector<CandidateOutline> VMM::outlines(const ModelSource& source, const Constraints& constraints) {
+    return guarded([&] { return impl_->deployer->outlines(source, constraints); });
 }
 
 Tensor VMM::copy(const Tensor& from, const MemoryPlace& place) {

@@ -264,6 +264,40 @@ def test_plan(dense_model, cache):
     assert run("plan", dense_model, "--cache-dir", cache, "--tune", "0").returncode == 0
 
 
+@pytest.fixture(scope="session")
+def cuda_on_the_processor():
+    """The cuda backend over the processor: it tells about steps and bytes."""
+    library = VMM.parent.parent / "lib" / "test_backends" / "libai_vmm_backend_cuda_host.so"
+    if not library.exists():
+        pytest.skip(f"{library} is not built")
+    return library
+
+
+def test_plan_dump_tells_steps_and_bytes(dense_model, cache, cuda_on_the_processor):
+    arguments = ("plan", dense_model, "--dump", "--cache-dir", cache, "--backend", cuda_on_the_processor)
+    outlines = run_json(*arguments)["outlines"]
+    assert {outline["engine"] for outline in outlines} >= {"cuda", "openvino"}
+    for outline in outlines:
+        if outline["engine"] != "cuda":
+            assert "doesn't tell" in outline["reason"]
+            continue
+        memory = outline["memory"]
+        assert memory["device_bytes"] == memory["weight_bytes"] + memory["arena_bytes"] + memory["workspace_bytes"] > 0
+        assert "weights" in outline["steps"]
+    only = run_json(*arguments, "--engine", "cuda", "--precision", "f16")["outlines"]
+    assert [(outline["engine"], outline["precision"]) for outline in only] == [("cuda", "f16")]
+    text = run(*arguments, "--engine", "cuda").stdout.decode()
+    assert "on the device: weights" in text
+
+
+def test_run_profile_tells_what_steps_take(dense_model, cache, cuda_on_the_processor):
+    arguments = ("run", dense_model, "--random", "--profile", "--cache-dir", cache, "--tune", "0", "--precision", "f32")
+    profile = run_json(*arguments, "--backend", cuda_on_the_processor, "--engine", "cuda")["profile"]
+    assert profile and all(step["name"] and step["us"] >= 0 for step in profile)
+    refused = run(*arguments, "--engine", "openvino")
+    assert refused.returncode == 5 and b"doesn't tell" in refused.stderr
+
+
 def test_an_impossible_constraint_is_status_6(dense_model, cache):
     error = run_json("plan", dense_model, "--max-latency-ms", "0.0000001", "--cache-dir", cache, status=6)["error"]
     assert error["code"] == "failed_precondition" and error["category"] == "performance" and error["advice"]

@@ -228,7 +228,7 @@ TEST(CudaBackend, DeploymentsOfOneModelShareItsWeights) {
         const auto first = two.compile(layer(128, 2));
         const std::int64_t alone = bytes();
         EXPECT_GE(alone, 2 * 128 * 128 * 4);
-        auto second = two.compile(layer(128, 2));  // other memory of equal content
+        const auto second = two.compile(layer(128, 2));  // other memory of equal content
         EXPECT_EQ(bytes(), alone);
         const auto other = two.compile(layer(128, 3));
         EXPECT_GT(bytes(), alone) << "its third layer is its own";
@@ -251,9 +251,9 @@ TEST(CudaBackend, ProfilesEachStep) {
     const auto executable = two.compile(layer(32, 2));
     const auto request = executable->create_request();
     const Tensor x = ramp({4, 32}, 1);
-    const std::vector<backend::StepTime> steps = request->profile({&x, 1});
+    const std::vector<StepTime> steps = request->profile({&x, 1});
     EXPECT_GE(steps.size(), 2U);
-    for (const backend::StepTime& step : steps) EXPECT_FALSE(step.name.empty());
+    for (const StepTime& step : steps) EXPECT_FALSE(step.name.empty());
     // The request still computes what it did.
     std::vector<Tensor> before(1), after(1);
     request->run({&x, 1}, before);

@@ -20,7 +20,28 @@ struct Options : DeployFlags {
     std::string labels;
     std::size_t values = 8;
     std::string timeout;
+    bool profile = false;
 };
+
+Json profile_json(const std::vector<StepTime>& steps) {
+    Json list = Json::array();
+    for (const StepTime& step : steps) list.push_back({{"name", step.name}, {"us", step.microseconds}});
+    return list;
+}
+
+/// Steps in order, with their share of the whole.
+std::string profile_text(const Context& context, const std::vector<StepTime>& steps) {
+    double total = 0;
+    for (const StepTime& step : steps) total += step.microseconds;
+    Table table;
+    table.column("STEP", Table::Align::left, true).column("US", Table::Align::right).column("SHARE", Table::Align::right);
+    for (const StepTime& step : steps) {
+        table.row({printable(step.name), fmt::format("{:.2f}", step.microseconds),
+                   fmt::format("{:.1f} %", total > 0 ? 100 * step.microseconds / total : 0)});
+    }
+    table.row({"all", fmt::format("{:.2f}", total), ""});
+    return context.render(table);
+}
 
 std::vector<std::string> read_labels(const std::string& path) {
     std::vector<std::string> labels;
@@ -157,21 +178,22 @@ int execute(Context& context, const Options& options) {
     const TensorMap outputs = deployment->execute(inputs.tensors, run_options);
     const double milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     if (!options.output.empty()) save(options.output, outputs);
+    std::vector<StepTime> steps;
+    if (options.profile) steps = deployment->profile(inputs.tensors, run_options);
 
     if (context.json) {
         Json list = Json::array();
         for (const auto& [name, tensor] : outputs) list.push_back(output_json(name, tensor, options, labels));
-        context.emit(Json{{"schema", "vmm.run/1"},
-                          {"deployment", to_json(description)},
-                          {"latency_ms", milliseconds},
-                          {"notes", inputs.notes},
-                          {"outputs", std::move(list)},
-                          {"output_file", options.output}});
+        Json object{{"schema", "vmm.run/1"}, {"deployment", to_json(description)}, {"latency_ms", milliseconds},
+                    {"notes", inputs.notes}, {"outputs", std::move(list)},         {"output_file", options.output}};
+        if (options.profile) object["profile"] = profile_json(steps);
+        context.emit(object);
         return kOk;
     }
     if (options.output != "-") {
         std::string out;
         for (const auto& [name, tensor] : outputs) out += output_text(context, name, tensor, options, labels);
+        if (options.profile) out += "\n" + profile_text(context, steps);
         context.print(out);
     }
     context.note(fmt::format("{} on {} in {}, {} thread{}; deployed in {}{}, ran in {}", description.engine, description.device,
@@ -204,6 +226,7 @@ Command add_run(CLI::App& root) {
     app->add_flag("--softmax", options->softmax, "scores as shares of 1")->group("Outputs");
     app->add_option("--values", options->values, "how many values to show (default 8; 0: all)")->type_name("N")->group("Outputs");
     app->add_option("--timeout", options->timeout, "give up an execution after this time: 5s, 500ms")->type_name("TIME")->group("Outputs");
+    app->add_flag("--profile", options->profile, "what each step takes, where the engine tells")->group("Outputs");
     options->add_deployment_to(*app);
     return {app, [options](Context& context) {
                 if (!options->labels.empty() && options->top == 0) options->top = 5;

@@ -62,23 +62,6 @@ struct Support {
     std::vector<std::string> unsupported_nodes;
 };
 
-/// One step of an execution and what it takes.
-struct StepTime {
-    std::string name;         ///< as the engine calls it
-    double microseconds = 0;  ///< on the device
-    bool operator==(const StepTime&) const = default;
-};
-
-/// Bytes that a compiled model takes on its device, by what they are for; 0 for what an engine doesn't tell.
-struct MemoryEstimate {
-    std::int64_t weights = 0;    ///< constants, and what is computed from them once
-    std::int64_t arena = 0;      ///< inputs, outputs and results in between, per request
-    std::int64_t workspace = 0;  ///< what libraries ask for, per request
-    std::int64_t staging = 0;    ///< of the host, pinned, per request
-    [[nodiscard]] std::int64_t device_bytes(int requests = 1) const noexcept { return weights + requests * (arena + workspace); }
-    bool operator==(const MemoryEstimate&) const = default;
-};
-
 /// What a backend would make of a model.
 struct Outline {
     MemoryEstimate memory;
