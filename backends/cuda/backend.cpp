@@ -112,6 +112,37 @@ backend::Support Backend::supports(const backend::Model& model, const backend::C
     return support;
 }
 
+backend::NodeSupport Backend::node_support(const backend::Model& model, const backend::CompileConfig& config) {
+    const auto none = [](std::string why) { return backend::NodeSupport{.any = false, .reason = std::move(why), .refusals = {}}; };
+    if (!model.graph) return none("the cuda backend lowers OpenVINO's graph, and there is none: " + model.graph_refusal);
+    const std::vector<DeviceInfo> devices = enumerate();
+    const bool known = std::ranges::any_of(devices, [&](const DeviceInfo& info) { return info.routes.front().backend_device == config.device; });
+    if (!known) return none(fmt::format("the cuda backend has no device \"{}\"", config.device));
+    const auto nodes_at = [&](const std::vector<Dims>& shapes) {
+        backend::NodeSupport support;
+        for (auto& [node, reason] : refused_nodes(*model.graph, shapes)) support.refusals.push_back({std::move(node), std::move(reason)});
+        return support;
+    };
+    std::vector<Dims> shapes(model.graph->inputs().size());
+    bool known_shapes = true;
+    for (std::size_t k = 0; k < shapes.size(); ++k) {
+        const auto& shape = model.graph->input(k).get_partial_shape();
+        const auto port = static_cast<std::size_t>(std::ranges::find(model.graph_inputs, static_cast<int>(k)) - model.graph_inputs.begin());
+        if (shape.is_static()) {
+            shapes[k] = from_openvino(shape.to_shape());
+        } else if (port < config.typical_shapes.size()) {
+            shapes[k] = config.typical_shapes[port];
+        } else {
+            known_shapes = false;
+        }
+    }
+    try {
+        return nodes_at(known_shapes ? shapes : std::vector<Dims>{});
+    } catch (const std::exception& error) {
+        return none(error.what());
+    }
+}
+
 namespace {
 
 template <typename Work>

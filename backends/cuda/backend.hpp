@@ -35,6 +35,7 @@ public:
     [[nodiscard]] std::string engine_version() const override { return engine_version_; }
     [[nodiscard]] std::vector<DeviceInfo> enumerate() override;
     [[nodiscard]] backend::Support supports(const backend::Model& model, const backend::CompileConfig& config) override;
+    [[nodiscard]] backend::NodeSupport node_support(const backend::Model& model, const backend::CompileConfig& config) override;
     [[nodiscard]] std::unique_ptr<backend::Executable> compile(const backend::Model& model, const backend::CompileConfig& config) override;
     [[nodiscard]] backend::Outline outline(const backend::Model& model, const backend::CompileConfig& config) override;
     void copy(const Tensor& from, Tensor& to) override;

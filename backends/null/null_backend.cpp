@@ -7,6 +7,7 @@
 ///
 /// Faults come from the environment variable AI_VMM_NULL_FAULT, or from the device name after a question mark ("null?run:3"), which
 /// wins. The variable is read at each call of the backend, so a test may change it. The language is in faults.hpp.
+/// AI_VMM_NULL_REFUSES names operations (OpenVINO's types, separated by commas) that this backend then does not run, so that models are cut.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -22,11 +23,13 @@
 
 #include "ai_vmm/backend/backend.hpp"
 #include "faults.hpp"
+#include "openvino/core/model.hpp"
 
 namespace ai_vmm::null_backend {
 
 using backend::CompileConfig;
 using backend::Model;
+using backend::NodeSupport;
 using backend::Support;
 
 constexpr std::string_view kDevice = "null";
@@ -38,6 +41,20 @@ Faults current_faults(std::string_view device) {
     if (const std::size_t at = device.find('?'); at != std::string_view::npos) return Faults(device.substr(at + 1));
     const char* text = std::getenv("AI_VMM_NULL_FAULT");
     return text == nullptr ? Faults{} : Faults(text);
+}
+
+/// The nodes of a graph that are refused.
+NodeSupport refused_nodes(const Model& model) {
+    NodeSupport support;
+    const char* text = std::getenv("AI_VMM_NULL_REFUSES");
+    if (text == nullptr || model.graph == nullptr) return support;
+    const std::string list = "," + std::string(text) + ",";
+    for (const auto& node : model.graph->get_ordered_ops()) {
+        const std::string type = node->get_type_name();
+        if (list.find("," + type + ",") != std::string::npos)
+            support.refusals.push_back({node->get_friendly_name(), "no " + type + " on this device"});
+    }
+    return support;
 }
 
 /// What the requests of one executable share.
@@ -176,6 +193,16 @@ public:
         return {.supported = true};
     }
 
+    // What is refused here makes supports() refuse the model; what is left over can be cut out and run.
+    [[nodiscard]] NodeSupport node_support(const Model& model, const CompileConfig& config) override {
+        try {
+            check_config(config);
+        } catch (const Error& error) {
+            return {.any = false, .reason = error.what(), .refusals = {}};
+        }
+        return refused_nodes(model);
+    }
+
     [[nodiscard]] std::unique_ptr<backend::Executable> compile(const Model& model, const CompileConfig& config) override {
         check(model, config);
         const Faults faults = current_faults(config.device);
@@ -218,6 +245,9 @@ private:
         check_config(config);
         if (model.graph == nullptr && model.path.empty() && model.bytes == nullptr) {
             throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "there is no model to run: " + model.graph_refusal);
+        }
+        if (const NodeSupport nodes = refused_nodes(model); !nodes.refusals.empty()) {
+            throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, nodes.refusals.front().reason);
         }
         for (const TensorInfo& output : model.outputs) {
             if (output.type != ElementType::undefined) continue;

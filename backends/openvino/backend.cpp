@@ -25,6 +25,7 @@ namespace {
 
 using backend::CompileConfig;
 using backend::Model;
+using backend::NodeSupport;
 using backend::Support;
 
 /// Reads a span of bytes; seekable, as importing a blob needs.
@@ -56,6 +57,7 @@ public:
     [[nodiscard]] std::string engine_version() const override { return engine_version_; }
     [[nodiscard]] std::vector<DeviceInfo> enumerate() override;
     [[nodiscard]] Support supports(const Model& model, const CompileConfig& config) override;
+    [[nodiscard]] NodeSupport node_support(const Model& model, const CompileConfig& config) override;
     [[nodiscard]] std::unique_ptr<backend::Executable> compile(const Model& model, const CompileConfig& config) override;
     [[nodiscard]] std::unique_ptr<backend::Executable> import_blob(std::span<const std::byte> blob, const Model& model,
                                                                    const CompileConfig& config) override;
@@ -191,6 +193,23 @@ Support Backend::supports(const Model& model, const CompileConfig& config) {
             rethrow_as_error(Phase::query);
         } catch (const Error& error) {
             return {.supported = false, .reason = error.what()};
+        }
+    }
+}
+
+NodeSupport Backend::node_support(const Model& model, const CompileConfig& config) {
+    try {
+        const DeviceFacts& facts = checked_device(config);
+        if (model.graph == nullptr) return {.any = false, .reason = "OpenVINO can't read the model: " + model.graph_refusal, .refusals = {}};
+        const Support support = query(model.graph, config, facts);
+        NodeSupport nodes;
+        for (const std::string& node : support.unsupported_nodes) nodes.refusals.push_back({node, support.reason});
+        return nodes;
+    } catch (...) {
+        try {
+            rethrow_as_error(Phase::query);
+        } catch (const Error& error) {
+            return {.any = false, .reason = error.what(), .refusals = {}};
         }
     }
 }

@@ -132,5 +132,20 @@ TEST(NullFaults, UnknownWordsAreRefused) {
     EXPECT_EQ(compile(with("")), ErrorCode::ok);
 }
 
+TEST(NullBackend, RefusesOperationsOnDemand) {
+    const backend::Model model = affine_model({4});
+    EXPECT_TRUE(null_backend().backend->node_support(model, null_backend().config()).refusals.empty());
+    ::setenv("AI_VMM_NULL_REFUSES", "Softmax,Add", 1);
+    const backend::NodeSupport nodes = null_backend().backend->node_support(model, null_backend().config());
+    const backend::Support whole = null_backend().backend->supports(model, null_backend().config());
+    const ErrorCode compiled = compile(null_backend().config());
+    ::unsetenv("AI_VMM_NULL_REFUSES");
+    EXPECT_TRUE(nodes.any);
+    ASSERT_EQ(nodes.refusals.size(), 1U);
+    EXPECT_EQ(nodes.refusals.front().reason, "no Add on this device");
+    EXPECT_FALSE(whole.supported);
+    EXPECT_EQ(compiled, ErrorCode::unimplemented);
+}
+
 }  // namespace
 }  // namespace ai_vmm

@@ -323,6 +323,65 @@ std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector
     return copy;
 }
 
+namespace {
+
+/// Why a node can't be lowered; empty if it can.
+std::string refusal(const ov::Node& node) {
+    std::vector<std::string> missing;
+    if (table().find(node.get_type_name()) == table().end()) return fmt::format("no lowering for {}", node.get_type_name());
+    if (const auto* bodies = ov::as_type<const ov::op::util::MultiSubGraphOp>(&node)) {
+        for (const auto& body : bodies->get_functions()) find_missing(*body, missing);
+        if (!missing.empty()) return fmt::format("no lowering for {} in its body", missing.front());
+    }
+    bool open = false;
+    const auto look_at = [&](const auto& ports) -> std::string {
+        for (const auto& port : ports) {
+            open = open || port.get_partial_shape().is_dynamic();
+            if (!from_openvino(port.get_element_type()) && !ov::is_type<ov::op::v0::Constant>(port.get_node()))
+                return fmt::format("{} of element type {}", node.get_type_name(), port.get_element_type().get_type_name());
+        }
+        return {};
+    };
+    if (std::string why = look_at(node.input_values()); !why.empty()) return why;
+    if (std::string why = look_at(node.outputs()); !why.empty()) return why;
+    const bool stateful = ov::is_type<ov::op::util::ReadValueBase>(&node) || std::string_view(node.get_type_name()) == "Assign";
+    if (open || stateful) return {};
+    try {
+        ov::OutputVector inputs;
+        ov::ParameterVector parameters;
+        for (const auto& input : node.input_values()) {
+            if (ov::is_type<ov::op::v0::Constant>(input.get_node())) {
+                inputs.push_back(input.get_node_shared_ptr()->clone_with_new_inputs({}));
+                continue;
+            }
+            parameters.push_back(std::make_shared<ov::op::v0::Parameter>(input.get_element_type(), input.get_partial_shape()));
+            inputs.emplace_back(parameters.back());
+        }
+        const auto copy = node.clone_with_new_inputs(inputs);
+        copy->set_friendly_name(node.get_friendly_name());
+        ov::OutputVector outputs;
+        for (const auto& output : copy->outputs()) outputs.push_back(output);
+        (void)lower(std::make_shared<ov::Model>(outputs, parameters));
+    } catch (const std::exception& error) {
+        return error.what();
+    }
+    return {};
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> refused_nodes(const ov::Model& model, const std::vector<Dims>& shapes) {
+    std::vector<std::pair<std::string, std::string>> refused;
+    const auto sized = with_shapes(model, shapes);
+    for (const auto& node : sized->get_ordered_ops()) {
+        if (ov::is_type<ov::op::v0::Parameter>(node.get()) || ov::is_type<ov::op::v0::Result>(node.get()) ||
+            ov::is_type<ov::op::v0::Constant>(node.get()))
+            continue;
+        if (std::string why = refusal(*node); !why.empty()) refused.emplace_back(node->get_friendly_name(), std::move(why));
+    }
+    return refused;
+}
+
 std::vector<std::string> missing_operations(const ov::Model& model) {
     std::vector<std::string> missing;
     find_missing(model, missing);

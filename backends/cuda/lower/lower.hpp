@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "graph/graph.hpp"
@@ -31,5 +32,9 @@ using InputValues = std::vector<std::byte>;
 
 /// Operations, those in bodies of others too, that have no lowering, "TYPE NAME" each: what supports() reports. Looks at types alone.
 [[nodiscard]] std::vector<std::string> missing_operations(const ov::Model& model);
+
+/// Nodes that can't be lowered and why, by name: each is lowered alone at the shapes it has when the model's inputs have `shapes`. Where a shape
+/// stays open, the operation and its element types decide.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> refused_nodes(const ov::Model& model, const std::vector<Dims>& shapes);
 
 }  // namespace ai_vmm::cuda

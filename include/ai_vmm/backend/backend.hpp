@@ -68,6 +68,17 @@ struct Outline {
     std::string text;  ///< steps in order, with shapes and places: for people
 };
 
+/// Which nodes of a graph a backend runs, so that a model which it does not take whole can be cut.
+struct NodeSupport {
+    struct Refusal {
+        std::string node;  ///< its name in the graph; where several nodes have that name, all of them
+        std::string reason;
+    };
+    bool any = true;                ///< false: none, for `reason`
+    std::string reason;             ///< if none: why
+    std::vector<Refusal> refusals;  ///< nodes that are not run; every other one is, in a graph of such nodes
+};
+
 /// One execution slot: not thread-safe but for cancel(). Made by Executable::create_request(), which must outlive it.
 class Request {
 public:
@@ -123,6 +134,10 @@ public:
 
     /// @param config  device and precision are looked at.
     [[nodiscard]] virtual Support supports(const Model& model, const CompileConfig& config) = 0;
+
+    /// supports() node by node. Decided without compiling; an answer that is too hopeful costs a candidate, none that is wrong is ever run.
+    /// @param config  device and precision are looked at, and `typical_shapes` where support depends on shapes.
+    [[nodiscard]] virtual NodeSupport node_support(const Model& model, const CompileConfig& config);
 
     /// @throws Error(unimplemented) the model or the configuration can't be run; Error(resource_exhausted) no memory;
     ///         Error(internal) the engine failed. No vendor exception leaves.
@@ -183,6 +198,11 @@ inline Outline Backend::outline(const Model&, const CompileConfig&) {
 inline void Backend::copy(const Tensor& from, Tensor& to) {
     throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, "this backend copies no tensors",
                 {.expected = {}, .found = to_string(from.place()) + " to " + to_string(to.place()), .advice = {}});
+}
+/// All or nothing, by supports().
+inline NodeSupport Backend::node_support(const Model& model, const CompileConfig& config) {
+    const Support support = supports(model, config);
+    return {.any = support.supported, .reason = support.reason, .refusals = {}};
 }
 inline std::unique_ptr<Executable> Backend::import_blob(std::span<const std::byte>, const Model&, const CompileConfig&) {
     throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "this backend imports no compiled models");
