@@ -35,7 +35,7 @@ struct Shape3 {
 /// Threads x streams x batch worth looking at on a route, by goal and constraints.
 std::vector<Shape3> configurations(const PlanRequest& request, const Route& route) {
     const Constraints& constraints = request.constraints;
-    const bool cpu = route.kind == "CPU";
+    const bool cpu = route.kind == "CPU" || !route.stages.empty();
     const int budget = cpu ? std::max(1, std::min(request.thread_budget, route.max_threads)) : 1;
     const bool many = constraints.goal == Goal::throughput || constraints.min_throughput_per_s.has_value();
     const bool batchable = request.model.batchable && !request.model.stateful;
@@ -79,7 +79,12 @@ double bias_of(const PlanRequest& request, const std::string& engine) {
 Candidate make_candidate(const PlanRequest& request, const Route& route, Precision precision, const Shape3& shape) {
     Candidate candidate;
     candidate.key = {route.engine, route.device, precision, shape.threads, shape.streams, shape.batch};
-    predict(request.model, route, bias_of(request, route.engine), candidate);
+    const double bias = bias_of(request, route.engine);
+    if (route.stages.empty()) {
+        predict(request.model, route, bias, candidate);
+    } else {
+        predict_stages(request.model, request.routes, route, bias, candidate);
+    }
     return candidate;
 }
 

@@ -124,6 +124,23 @@ void append_table(std::string& text, const std::vector<Row>& rows, std::size_t w
     for (const Row& row : rows) append_row(row);
 }
 
+/// "1  cuda on gpu:0        52 operations, 1.5 MiB in, 4 KiB out: why", one per stage.
+void append_stages(std::string& text, const Candidate& candidate, std::size_t width) {
+    if (candidate.stages.empty()) return;
+    text += "\n  in stages\n";
+    std::size_t where = 0;
+    for (const PlannedStage& stage : candidate.stages) where = std::max(where, columns(stage.engine + " on " + stage.device));
+    int number = 0;
+    for (const PlannedStage& stage : candidate.stages) {
+        const std::string head = fmt::format("  {:>2} {}  ", ++number, padded(single_line(stage.engine + " on " + stage.device), where, false));
+        std::string what = fmt::format("{} operation{}", stage.operations, stage.operations == 1 ? "" : "s");
+        if (stage.bytes_in > 0) what += fmt::format(", {} in", kibibytes(stage.bytes_in));
+        if (stage.bytes_out > 0) what += fmt::format(", {} out", kibibytes(stage.bytes_out));
+        const auto lines = wrapped(what + ": " + single_line(stage.reason), std::max(kLeastReason, width - std::min(width, columns(head))));
+        for (std::size_t i = 0; i < lines.size(); ++i) text += (i == 0 ? head : std::string(columns(head), ' ')) + lines[i] + "\n";
+    }
+}
+
 void trim_line_ends(std::string& text) {
     std::string trimmed;
     trimmed.reserve(text.size());
@@ -157,6 +174,7 @@ std::string to_text(const Plan& plan, int columns) {
         std::string fallbacks;
         for (const CandidateKey& key : plan.fallbacks) fallbacks += (fallbacks.empty() ? "" : ", then ") + key.id();
         append_labelled(text, "if it fails", fallbacks.empty() ? "nothing else is feasible" : fallbacks);
+        if (!plan.verdicts.empty()) append_stages(text, plan.verdicts.front().candidate, width);
     } else {
         text += fmt::format("No plan for {}\n", plan.goal);
         append_labelled(text, "refused", plan.refusal);

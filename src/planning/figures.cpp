@@ -33,6 +33,11 @@ std::string mebibytes(std::int64_t bytes) {
     return mib >= 10240 ? number(mib / 1024) + " GiB" : number(mib) + " MiB";
 }
 
+std::string kibibytes(std::int64_t bytes) {
+    if (bytes < 1024) return std::to_string(bytes) + " B";
+    return bytes < 10 << 20 ? number(static_cast<double>(bytes) / 1024) + " KiB" : mebibytes(bytes);
+}
+
 std::string rounded_up(double value) {
     if (!std::isfinite(value) || value <= 0) return number(value);
     const double step = second_digit(value);

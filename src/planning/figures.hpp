@@ -15,6 +15,8 @@ inline constexpr double kMiB = 1024.0 * 1024.0;
 [[nodiscard]] std::string milliseconds(double value);
 /// "1.2 MiB", "34 GiB"
 [[nodiscard]] std::string mebibytes(std::int64_t bytes);
+/// "1.2 KiB", "34 MiB", "600 B"
+[[nodiscard]] std::string kibibytes(std::int64_t bytes);
 /// Two significant digits, never below `value`: what to relax a limit to.
 [[nodiscard]] std::string rounded_up(double value);
 /// The same, never above `value`.

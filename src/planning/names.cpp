@@ -83,8 +83,12 @@ std::string lower(std::string_view text) {
 }
 
 bool HardwareName::matches(const Route& route) const {
-    if (!engine.empty() && lower(route.engine) != engine) return false;
-    if (!device.empty() && lower(route.device) != device) return false;
+    // A cut model is on its accelerator, which is named first.
+    const auto named = [&route](const std::string& own, const std::string& asked) {
+        return lower(own) == asked || (!route.stages.empty() && lower(own).starts_with(asked + "+"));
+    };
+    if (!engine.empty() && !named(route.engine, engine)) return false;
+    if (!device.empty() && !named(route.device, device)) return false;
     if (!vendor.empty() && lower(route.vendor) != vendor) return false;
     if (kind.empty()) return true;
     const std::string actual = lower(route.kind);
@@ -116,6 +120,7 @@ HardwareName parse_hardware(std::string_view text, std::string_view field, const
 std::string known_devices(const std::vector<Route>& routes) {
     std::vector<std::string> list;
     for (const Route& route : routes) {
+        if (route.device.find('+') != std::string::npos) continue;  // two devices that are listed
         append_distinct(list, route.device + " (" + (route.vendor.empty() ? "" : route.vendor + " ") + route.kind + ")");
     }
     return joined(list);
@@ -123,7 +128,9 @@ std::string known_devices(const std::vector<Route>& routes) {
 
 std::string known_engines(const std::vector<Route>& routes) {
     std::vector<std::string> list;
-    for (const Route& route : routes) append_distinct(list, route.engine);
+    for (const Route& route : routes) {
+        if (route.engine.find('+') == std::string::npos) append_distinct(list, route.engine);
+    }
     return joined(list);
 }
 

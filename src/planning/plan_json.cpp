@@ -57,14 +57,37 @@ CandidateKey key_from(const Json& json) {
     return key;
 }
 
+Json json_of(const PlannedStage& stage) {
+    return {{"engine", stage.engine},       {"device", stage.device},     {"operations", stage.operations},         {"bytes_in", stage.bytes_in},
+            {"bytes_out", stage.bytes_out}, {"flops", real(stage.flops)}, {"bytes_moved", real(stage.bytes_moved)}, {"reason", stage.reason},
+            {"groups", stage.nodes}};
+}
+
+PlannedStage stage_from(const Json& json) {
+    PlannedStage stage;
+    stage.engine = json.at("engine").get<std::string>();
+    stage.device = json.at("device").get<std::string>();
+    stage.operations = json.at("operations").get<int>();
+    stage.bytes_in = json.at("bytes_in").get<std::int64_t>();
+    stage.bytes_out = json.at("bytes_out").get<std::int64_t>();
+    stage.flops = real_from(json.at("flops"));
+    stage.bytes_moved = real_from(json.at("bytes_moved"));
+    stage.reason = json.at("reason").get<std::string>();
+    stage.nodes = json.at("groups").get<std::vector<int>>();
+    return stage;
+}
+
 Json json_of(const Candidate& candidate) {
+    Json stages = Json::array();
+    for (const PlannedStage& stage : candidate.stages) stages.push_back(json_of(stage));
     return {{"key", json_of(candidate.key)},
             {"predicted_latency_ms", real(candidate.predicted_latency_ms)},
             {"predicted_throughput_per_s", real(candidate.predicted_throughput_per_s)},
             {"predicted_memory_bytes", candidate.predicted_memory_bytes},
             {"rejected", candidate.rejected},
             {"reason", candidate.reason},
-            {"to_measure", candidate.to_measure}};
+            {"to_measure", candidate.to_measure},
+            {"stages", std::move(stages)}};
 }
 
 Candidate candidate_from(const Json& json) {
@@ -76,6 +99,7 @@ Candidate candidate_from(const Json& json) {
     candidate.rejected = json.at("rejected").get<bool>();
     candidate.reason = json.at("reason").get<std::string>();
     candidate.to_measure = json.at("to_measure").get<bool>();
+    for (const Json& stage : json.at("stages")) candidate.stages.push_back(stage_from(stage));
     return candidate;
 }
 

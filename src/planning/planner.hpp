@@ -16,8 +16,8 @@ namespace ai_vmm::planning {
 
 /// Where and how a model could run.
 struct CandidateKey {
-    std::string engine;  ///< backend name
-    std::string device;  ///< device id, "cpu:0"
+    std::string engine;  ///< backend name; "cuda+openvino" for a model cut between two
+    std::string device;  ///< device id, "cpu:0"; "gpu:0+cpu:0"
     Precision precision = Precision::f32;
     int threads = 1;  ///< per stream
     int streams = 1;
@@ -30,7 +30,20 @@ struct CandidateKey {
     auto operator<=>(const CandidateKey&) const = default;
 };
 
-/// One engine on one device, as numbers.
+/// One part of a model that is cut: what runs where, in order.
+struct PlannedStage {
+    std::string engine;
+    std::string device;
+    std::vector<int> nodes;  ///< of the CostGraph, ascending
+    int operations = 0;
+    std::int64_t bytes_in = 0;   ///< that cross from other stages
+    std::int64_t bytes_out = 0;  ///< that cross to other stages
+    double flops = 0;
+    double bytes_moved = 0;
+    std::string reason;  ///< why it is there
+};
+
+/// One engine on one device, as numbers; or a model cut between an accelerator and a processor.
 struct Route {
     std::string engine;
     std::string device;  ///< device id
@@ -46,7 +59,47 @@ struct Route {
     int max_threads = 1;
     std::int64_t memory_free_bytes = 0;    ///< 0: unknown
     std::optional<double> active_power_w;  ///< of the device under load, if metered
+    std::vector<PlannedStage> stages;      ///< of a cut model, in order; empty: whole on this engine
 };
+
+/// Operations that can't be placed apart, as numbers.
+struct CostNode {
+    double flops = 0;
+    double bytes_moved = 0;
+    int operations = 1;
+    bool open_shape = false;  ///< the shape of a result depends on the values of inputs
+};
+
+/// What one node computes and others, or the caller, read.
+struct CostTensor {
+    int producer = -1;           ///< node, or -1: an input of the model
+    std::vector<int> consumers;  ///< nodes
+    std::int64_t bytes = 0;
+    bool output = false;
+    bool open_shape = false;
+};
+
+/// A model in the parts that can be placed, in an order in which they can run.
+struct CostGraph {
+    std::vector<CostNode> nodes;
+    std::vector<CostTensor> tensors;
+};
+
+/// Which nodes of a CostGraph an engine runs on a device.
+struct NodeSet {
+    std::vector<bool> runs;           ///< per node
+    std::vector<std::string> reason;  ///< per node that it does not run; may be shorter
+};
+
+/// Divides a model between an accelerator that does not run all of it and a processor: stages in an order in which they can run, each as large as
+/// its neighbours allow. What is downstream of a shape that values decide stays on the processor, and so does what costs more to send than to
+/// compute, unless the accelerator would be left with nothing. Pure.
+/// @returns a route with stages, or one that is not supported and says why
+[[nodiscard]] Route cut_route(const CostGraph& graph, const Route& accelerator, const NodeSet& on_accelerator, const Route& processor,
+                              const NodeSet& on_processor);
+/// Appends such a route for each accelerator of `routes` that does not take the model whole, with each processor.
+/// @param runs  by engine and device; a route that is not in it is left alone
+void add_cut_routes(std::vector<Route>& routes, const CostGraph& graph, const std::map<std::pair<std::string, std::string>, NodeSet>& runs);
 
 /// The model, as numbers.
 struct ModelNumbers {
@@ -78,7 +131,8 @@ struct Candidate {
     std::int64_t predicted_memory_bytes = 0;
     bool rejected = false;
     std::string reason;
-    bool to_measure = false;  ///< in the short list
+    bool to_measure = false;           ///< in the short list
+    std::vector<PlannedStage> stages;  ///< of a cut model, in order
 };
 
 /// What compiling and measuring a candidate gave. Numbers are medians.

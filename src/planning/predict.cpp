@@ -16,6 +16,8 @@ constexpr double kOneThreadBandwidth = 0.6;     // share of the memory bandwidth
 constexpr double kBatchEfficiency = 0.25;       // batching fills vector units better, by up to this share
 constexpr std::int64_t kEngineBytes = 2 << 20;  // an engine's own structures per compiled model
 constexpr std::int64_t kNodeBytes = 4 << 10;    // and per node
+constexpr double kTransferUs = 8;               // a copy between a device and the host, waited for
+constexpr double kTransferGBs = 12;             // over PCI Express, pageable memory
 
 bool is_cpu(const Route& route) { return route.kind == "CPU"; }
 
@@ -63,6 +65,30 @@ void predict(const ModelNumbers& model, const Route& route, double bias, Candida
     const double memory = weights * width + static_cast<double>(model.activation_bytes) * batch * streams * width;
     candidate.predicted_memory_bytes =
         static_cast<std::int64_t>(std::min(memory, 1e18)) + kEngineBytes + static_cast<std::int64_t>(model.nodes) * kNodeBytes;
+}
+
+double transfer_us(double bytes) { return kTransferUs + bytes / (kTransferGBs * 1e3); }
+
+void predict_stages(const ModelNumbers& model, const std::vector<Route>& routes, const Route& route, double bias, Candidate& candidate) {
+    double latency_ms = 0;
+    for (const PlannedStage& stage : route.stages) {
+        const auto found = std::ranges::find_if(routes, [&](const Route& one) { return one.engine == stage.engine && one.device == stage.device; });
+        if (found == routes.end()) continue;
+        Candidate part;
+        part.key = candidate.key;
+        part.key.engine = stage.engine;
+        part.key.device = stage.device;
+        if (!found->gflops.contains(part.key.precision)) part.key.precision = Precision::f32;
+        predict({.flops = stage.flops, .bytes_moved = stage.bytes_moved, .nodes = stage.operations}, *found, bias, part);
+        latency_ms += part.predicted_latency_ms;
+        const double batch = candidate.key.batch;
+        if (stage.bytes_in > 0) latency_ms += transfer_us(static_cast<double>(stage.bytes_in) * batch) / 1e3;
+        if (stage.bytes_out > 0) latency_ms += transfer_us(static_cast<double>(stage.bytes_out) * batch) / 1e3;
+    }
+    predict(model, route, bias, candidate);  // for the memory
+    candidate.predicted_latency_ms = std::max(1e-6, latency_ms);
+    candidate.predicted_throughput_per_s = candidate.key.streams * candidate.key.batch * 1e3 / candidate.predicted_latency_ms;
+    candidate.stages = route.stages;
 }
 
 }  // namespace ai_vmm::planning

@@ -40,14 +40,25 @@ std::string list_of(const std::vector<Precision>& precisions) {
 
 bool contains(const std::vector<Precision>& list, Precision precision) { return std::ranges::find(list, precision) != list.end(); }
 
+/// Whether every stage of a cut model is on a route for which `allowed` holds.
+template <typename Allowed>
+bool every_stage(const PlanRequest& request, const Route& route, const Allowed& allowed) {
+    return std::ranges::all_of(route.stages, [&](const PlannedStage& stage) {
+        const Route* one = find_route(request, {.engine = stage.engine, .device = stage.device});
+        return one != nullptr && allowed(request, *one);
+    });
+}
+
 bool device_allowed(const PlanRequest& request, const Route& route) {
     const auto& devices = request.constraints.devices;
+    if (!route.stages.empty()) return every_stage(request, route, device_allowed);
     return devices.empty() ||
            std::ranges::any_of(devices, [&](const std::string& name) { return parse_hardware(name, "devices", request.routes).matches(route); });
 }
 
 bool engine_allowed(const PlanRequest& request, const Route& route) {
     const auto& engines = request.constraints.engines;
+    if (!route.stages.empty() && every_stage(request, route, engine_allowed)) return true;
     return engines.empty() || std::ranges::any_of(engines, [&](const std::string& name) { return lower(name) == lower(route.engine); });
 }
 

@@ -2,9 +2,11 @@
 /// The text files of tests/planning: a planning case as numbers, and the explanation expected of it. Format: tests/planning/README.md.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -45,6 +47,7 @@ public:
                 throw std::runtime_error(path.string() + ":" + std::to_string(number) + ": " + error.what());
             }
         }
+        reader.finish();
         return std::move(reader.file_);
     }
 
@@ -59,6 +62,9 @@ private:
             std::string b;
             words >> a >> b;
             if (section_ == "route") file_.request.routes.push_back(Route{.engine = a, .device = b, .kind = "CPU"});
+            if (section_ == "node") {
+                nodes_.push_back({.name = a, .numbers = {}});
+            }
             if (section_ == "outcome") {
                 file_.outcomes.emplace_back();
                 file_.outcomes.back().key = CandidateKey::parse(a);
@@ -97,6 +103,7 @@ private:
                            : section_ == "route"       ? route(file_.request.routes.back(), key, value)
                            : section_ == "constraints" ? constraints(key, value)
                            : section_ == "request"     ? request(key, value)
+                           : section_ == "node"        ? node(nodes_.back(), key, value)
                            : section_ == "outcome"     ? outcome(file_.outcomes.back(), key, value)
                                                        : false;
         if (!known) throw std::runtime_error("unknown key '" + key + "' in [" + section_ + "]");
@@ -172,7 +179,55 @@ private:
         return false;
     }
 
+    /// A part of the model that can be placed alone.
+    struct Node {
+        std::string name;
+        CostNode numbers;
+        std::vector<std::string> reads, runs;
+        std::int64_t result_bytes = 0;
+        bool output = false;
+    };
+    static bool node(Node& n, const std::string& key, const std::string& value) {
+        if (key == "flops") return n.numbers.flops = real(value), true;
+        if (key == "bytes_moved") return n.numbers.bytes_moved = real(value), true;
+        if (key == "operations") return n.numbers.operations = static_cast<int>(real(value)), true;
+        if (key == "open_shape") return n.numbers.open_shape = yes(value), true;
+        if (key == "reads") return n.reads = list(value), true;
+        if (key == "runs_on") return n.runs = list(value), true;
+        if (key == "result_bytes") return n.result_bytes = static_cast<std::int64_t>(real(value)), true;
+        if (key == "output") return n.output = yes(value), true;
+        return false;
+    }
+
+    /// Makes routes of the nodes.
+    void finish() {
+        if (nodes_.empty()) return;
+        CostGraph graph;
+        std::map<std::string, std::size_t> tensors;
+        for (const Node& one : nodes_) {
+            const int index = static_cast<int>(graph.nodes.size());
+            graph.nodes.push_back(one.numbers);
+            for (const std::string& read : one.reads) {
+                if (const auto [place, fresh] = tensors.try_emplace(read, graph.tensors.size()); fresh) graph.tensors.emplace_back();
+                graph.tensors[tensors.at(read)].consumers.push_back(index);
+            }
+            tensors[one.name] = graph.tensors.size();
+            graph.tensors.push_back(
+                {.producer = index, .consumers = {}, .bytes = one.result_bytes, .output = one.output, .open_shape = one.numbers.open_shape});
+        }
+        std::map<std::pair<std::string, std::string>, NodeSet> runs;
+        for (const Route& route : file_.request.routes) {
+            NodeSet& set = runs[{route.engine, route.device}];
+            for (const Node& one : nodes_) {
+                set.runs.push_back(std::ranges::find(one.runs, route.engine) != one.runs.end());
+                set.reason.push_back("no " + one.name);
+            }
+        }
+        add_cut_routes(file_.request.routes, graph, runs);
+    }
+
     PlanFile file_;
+    std::vector<Node> nodes_;
     std::string section_;
 };
 
