@@ -12,6 +12,7 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "graph/analyser.hpp"
+#include "graph/cutter.hpp"
 #include "optimization/equivalence.hpp"
 #include "runtime/tuner.hpp"
 #include "vmm/model_json.hpp"
@@ -24,7 +25,7 @@ using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 using planning::CandidateKey;
 
-constexpr int kArtifactVersion = 2;
+constexpr int kArtifactVersion = 3;
 constexpr int kCalibrationSets = 8;
 constexpr std::uint64_t kCalibrationSeed = 20240601;
 constexpr std::size_t kMaxCheckBytes = std::size_t{4} << 20;
@@ -264,7 +265,7 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
         store(job);
         job.step("store");
     }
-    job.out.engine_version = job.out.plan.chosen.engine + " " + job.out.stages->backend_of(job.out.plan.chosen).engine_version();
+    job.out.engine_version = job.out.stages->engine_version(job.out.plan.chosen);
     job.out.stages->drop_model();
     job.out.total_ms = ms_since(start);
     report("ready", 1.0);
@@ -301,6 +302,10 @@ bool Deployer::restore(Job& job) {
         json.at("graph_outputs").get_to(light.graph_outputs);
         if (const std::string* packed = artifact->find("check")) check = unpack_tensors(*packed);
         job.step("cache");
+        for (const planning::Verdict& verdict : out.plan.verdicts) {
+            const planning::Candidate& candidate = verdict.candidate;
+            if (!candidate.stages.empty()) out.stages->set_cut(candidate.key.engine, candidate.key.device, candidate.stages);
+        }
         if (blob != nullptr) {
             out.chosen = out.stages->import_stage(out.plan.chosen, bytes_of(*blob), light);  // one that can't be imported is rebuilt below
             out.imported = true;
@@ -392,6 +397,134 @@ planning::PlanRequest Deployer::plan_request(Job& job) {
     return request;
 }
 
+namespace {
+
+/// A model's groups with the analyser's figures.
+planning::CostGraph cost_graph(const graph::Cutter& cutter, const ModelProfile& profile) {
+    std::map<std::string, const NodeProfile*> profiled;
+    for (const NodeProfile& node : profile.nodes) profiled.emplace(node.name, &node);
+    planning::CostGraph costs;
+    for (const graph::CutGroup& group : cutter.groups()) {
+        planning::CostNode node{.operations = static_cast<int>(group.nodes.size()), .open_shape = group.open_shape};
+        for (const std::string& name : group.nodes) {
+            const auto found = profiled.find(name);
+            if (found == profiled.end()) continue;
+            node.flops += static_cast<double>(found->second->flops);
+            node.bytes_moved += static_cast<double>(found->second->bytes_read + found->second->bytes_written);
+        }
+        costs.nodes.push_back(node);
+    }
+    for (const graph::CutTensor& tensor : cutter.tensors()) {
+        costs.tensors.push_back({.producer = tensor.producer,
+                                 .consumers = tensor.consumers,
+                                 .bytes = tensor.bytes,
+                                 .output = tensor.output,
+                                 .open_shape = tensor.open_shape});
+    }
+    return costs;
+}
+
+planning::NodeSet node_set(const graph::Cutter& cutter, const backend::NodeSupport& support) {
+    std::map<std::string, std::string> refused;
+    for (const backend::NodeSupport::Refusal& refusal : support.refusals) refused.emplace(refusal.node, refusal.reason);
+    planning::NodeSet set;
+    for (const graph::CutGroup& group : cutter.groups()) {
+        set.runs.push_back(support.any);
+        set.reason.push_back(support.reason);
+        for (const std::string& name : group.nodes) {
+            const auto found = refused.find(name);
+            if (found == refused.end()) continue;
+            set.runs.back() = false;
+            set.reason.back() = found->second;
+            break;
+        }
+    }
+    return set;
+}
+
+/// Takes what a backend refuses of a stage out of `set`: the nodes that it names, else all of the stage.
+void take_out(const graph::Cutter& cutter, const planning::PlannedStage& stage, const backend::Support& support, planning::NodeSet& set) {
+    const auto refused = [&](const std::string& node) {
+        return std::ranges::any_of(support.unsupported_nodes, [&](const std::string& text) { return text == node || text.ends_with(" " + node); });
+    };
+    bool found = false;
+    for (const bool all : {false, true}) {
+        for (int n : stage.nodes) {
+            const auto at = static_cast<std::size_t>(n);
+            if (!set.runs[at] || (!all && std::ranges::none_of(cutter.groups()[at].nodes, refused))) continue;
+            set.runs[at] = false;
+            set.reason[at] = support.reason;
+            found = true;
+        }
+        if (found) return;
+    }
+}
+
+}  // namespace
+
+/// Adds routes for the model cut between accelerators that do not take it whole and processors. What backends say of nodes is held against what they
+/// say of the stages that come of it.
+void Deployer::add_cuts(Job& job, planning::PlanRequest& request) {
+    const std::shared_ptr<const backend::Model> model = job.out.stages->model();
+    const auto& engines = job.constraints.engines;
+    const auto wanted = [&](const planning::Route& route) {
+        const bool cpu = route.kind == to_string(DeviceKind::cpu);
+        const bool excluded = !engines.empty() && std::ranges::none_of(engines, [&](const std::string& name) {
+            return name == route.engine || name.starts_with(route.engine + "+") || name.ends_with("+" + route.engine);
+        });
+        return !excluded && (cpu || !route.supported);
+    };
+    const auto count = [&](bool cpu) {
+        return std::ranges::count_if(
+            request.routes, [&](const planning::Route& route) { return wanted(route) && (route.kind == to_string(DeviceKind::cpu)) == cpu; });
+    };
+    if (!model->graph || count(true) == 0 || count(false) == 0) return;
+    const std::size_t whole = request.routes.size();
+    try {
+        const graph::Cutter cutter(*model, job.out.stages->typical_shapes());
+        const planning::CostGraph costs = cost_graph(cutter, job.out.profile);
+        std::map<std::pair<std::string, std::string>, planning::NodeSet> runs;
+        for (const planning::Route& route : request.routes) {
+            if (!wanted(route)) continue;
+            const backend::CompileConfig config = job.out.stages->config_for({.engine = route.engine, .device = route.device});
+            runs[{route.engine, route.device}] = node_set(cutter, registry_->find(route.engine)->node_support(*model, config));
+        }
+        constexpr int kMostRounds = 32;
+        for (int round = 0;; ++round) {
+            request.routes.resize(whole);
+            if (round == kMostRounds) return;
+            planning::add_cut_routes(request.routes, costs, runs);
+            bool refused = false;
+            for (std::size_t r = whole; r < request.routes.size(); ++r) {
+                const planning::Route& route = request.routes[r];
+                if (!route.supported) continue;
+                std::vector<int> stage_of(cutter.groups().size());
+                for (std::size_t s = 0; s < route.stages.size(); ++s) {
+                    for (int n : route.stages[s].nodes) stage_of[static_cast<std::size_t>(n)] = static_cast<int>(s);
+                }
+                const graph::Cut cut = cutter.cut(stage_of);
+                for (std::size_t s = 0; s < route.stages.size(); ++s) {
+                    const planning::PlannedStage& stage = route.stages[s];
+                    backend::CompileConfig config = job.out.stages->config_for({.engine = stage.engine, .device = stage.device});
+                    config.typical_shapes.clear();
+                    const backend::Support support = registry_->find(stage.engine)->supports(cut.stages[s].model, config);
+                    if (support.supported) continue;
+                    take_out(cutter, stage, support, runs[{stage.engine, stage.device}]);
+                    refused = true;
+                }
+            }
+            if (!refused) break;
+        }
+        for (std::size_t r = whole; r < request.routes.size(); ++r) {
+            const planning::Route& route = request.routes[r];
+            if (route.supported) job.out.stages->set_cut(route.engine, route.device, route.stages);
+        }
+    } catch (const Error& error) {
+        request.routes.resize(whole);
+        base::log_debug("'" + job.located.name + "' is not cut: " + error.message());
+    }
+}
+
 void Deployer::build(Job& job) {
     Deployed& out = job.out;
     const std::shared_ptr<const backend::Model> model = out.stages->model();
@@ -403,7 +536,16 @@ void Deployer::build(Job& job) {
     out.batchable = is_batchable(out.inputs, out.outputs, out.profile.stateful);
     job.step("analyse");
 
+    std::vector<std::vector<Tensor>> calibration = calibration_sets(job.constraints, out.inputs, out.profile);
+    const std::vector<std::string> deciding = undecided_shape_inputs(out.profile, job.constraints);
+    if (!deciding.empty()) calibration.clear();  // engines trust such values; generated ones could end the process
+    if (!calibration.empty()) {
+        std::vector<Shape> shapes;
+        for (const Tensor& tensor : calibration.front()) shapes.push_back(tensor.shape());
+        out.stages->set_typical_shapes(std::move(shapes));
+    }
     planning::PlanRequest request = plan_request(job);
+    add_cuts(job, request);
     std::vector<planning::Candidate> candidates = planning::enumerate_candidates(request);
     const bool predict_only = job.constraints.tune.count() == 0;
     if (predict_only && job.constraints.precision == Precision::automatic) {
@@ -424,7 +566,7 @@ void Deployer::build(Job& job) {
 
     runtime::TuneRequest tune{.outputs = &out.outputs,
                               .candidates = candidates,
-                              .calibration = calibration_sets(job.constraints, out.inputs, out.profile),
+                              .calibration = std::move(calibration),
                               .tolerance = optimization::tolerance_for(out.profile.category, out.outputs, out.profile.quantized),
                               .budget = job.constraints.tune,
                               .accept_lossy = job.constraints.precision != Precision::automatic,
@@ -436,13 +578,6 @@ void Deployer::build(Job& job) {
             !job.constraints.engines.empty() && std::ranges::find(job.constraints.engines, route.engine) == job.constraints.engines.end();
         if (!route.supported || excluded || route.kind != to_string(DeviceKind::cpu) || !route.gflops.contains(Precision::f32)) continue;
         tune.reference_keys.push_back({route.engine, route.device, Precision::f32, std::min(job.thread_budget, route.max_threads), 1, 1});
-    }
-    const std::vector<std::string> deciding = undecided_shape_inputs(out.profile, job.constraints);
-    if (!deciding.empty()) tune.calibration.clear();  // engines trust such values; generated ones could end the process
-    if (!tune.calibration.empty()) {
-        std::vector<Shape> shapes;
-        for (const Tensor& tensor : tune.calibration.front()) shapes.push_back(tensor.shape());
-        out.stages->set_typical_shapes(std::move(shapes));
     }
     runtime::TuneResult tuned;
     if (predict_only) {

@@ -55,6 +55,7 @@ private:
     void build(Job& job);
     void store(const Job& job);
     [[nodiscard]] planning::PlanRequest plan_request(Job& job);
+    void add_cuts(Job& job, planning::PlanRequest& request);
     [[nodiscard]] std::map<std::string, double> load_bias();
     void learn_bias(const std::vector<planning::Candidate>& candidates, const std::vector<planning::Outcome>& outcomes);
 

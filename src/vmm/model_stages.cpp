@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/model_stages.hpp"
 
+#include <algorithm>
+
+#include "graph/cutter.hpp"
+#include "runtime/staged_executable.hpp"
+
 namespace ai_vmm {
 
 ModelStages::ModelStages(std::shared_ptr<hal::Registry> registry, graph::Located located,
@@ -54,7 +59,74 @@ backend::CompileConfig ModelStages::config_for(const planning::CandidateKey& key
     return config;
 }
 
+void ModelStages::set_cut(const std::string& engine, const std::string& device, std::vector<planning::PlannedStage> stages) {
+    cuts_[{engine, device}] = std::move(stages);
+}
+
+std::string ModelStages::engine_version(const planning::CandidateKey& key) const {
+    const auto version = [this](const std::string& engine) { return engine + " " + backend_of({.engine = engine}).engine_version(); };
+    const auto cut = cuts_.find({key.engine, key.device});
+    if (cut == cuts_.end()) return version(key.engine);
+    std::string text;
+    std::vector<std::string> told;
+    for (const planning::PlannedStage& stage : cut->second) {
+        if (std::ranges::find(told, stage.engine) != told.end()) continue;
+        told.push_back(stage.engine);
+        text += (text.empty() ? "" : " + ") + version(stage.engine);
+    }
+    return text;
+}
+
+std::shared_ptr<runtime::Stage> ModelStages::make_cut(const planning::CandidateKey& key, const std::vector<planning::PlannedStage>& stages) {
+    const std::shared_ptr<const backend::Model> whole = model();
+    const graph::Cutter cutter(*whole, typical_shapes_);
+    std::vector<int> stage_of(cutter.groups().size(), -1);
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+        for (int node : stages[s].nodes) {
+            if (static_cast<std::size_t>(node) < stage_of.size()) stage_of[static_cast<std::size_t>(node)] = static_cast<int>(s);
+        }
+    }
+    if (std::ranges::find(stage_of, -1) != stage_of.end())
+        throw Error(ErrorCode::failed_precondition, ErrorCategory::compilation, "the plan cuts another model than this one");
+    graph::Cut cut = cutter.cut(stage_of);
+    runtime::StageValues values{.count = cut.values, .inputs = std::move(cut.inputs), .outputs = std::move(cut.outputs)};
+
+    // Shapes that most executions will have, from stage to stage as far as shapes alone tell them.
+    std::vector<std::optional<Shape>> shapes(static_cast<std::size_t>(values.count));
+    for (std::size_t k = 0; k < values.inputs.size() && k < typical_shapes_.size(); ++k) {
+        if (values.inputs[k] < 0) continue;
+        shapes[static_cast<std::size_t>(values.inputs[k])] = typical_shapes_[k];
+        if (!typical_shapes_[k].empty()) shapes[static_cast<std::size_t>(values.inputs[k])]->front() *= key.batch;
+    }
+    std::vector<runtime::StagePart> parts;
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+        graph::CutStage& stage = cut.stages[s];
+        planning::CandidateKey own = key;
+        own.engine = stages[s].engine;
+        own.device = stages[s].device;
+        // What the accelerator leaves over stays exact.
+        if (!key.device.starts_with(own.device + "+")) own.precision = Precision::f32;
+        backend::CompileConfig config = config_for(own);
+        config.typical_shapes.clear();
+        if (std::ranges::all_of(stage.inputs, [&](int value) { return shapes[static_cast<std::size_t>(value)].has_value(); })) {
+            for (int value : stage.inputs) config.typical_shapes.push_back(*shapes[static_cast<std::size_t>(value)]);
+            const std::vector<Shape> results = graph::output_shapes(stage.model, config.typical_shapes);
+            for (std::size_t k = 0; k < results.size(); ++k) shapes[static_cast<std::size_t>(stage.outputs[k])] = results[k];
+        }
+        const std::string where = own.engine + " on " + own.device;
+        try {
+            parts.push_back({backend_of(own).compile(stage.model, config), where, std::move(stage.inputs), std::move(stage.outputs)});
+        } catch (const Error& error) {
+            throw Error(error.code(), error.category(),
+                        "stage " + std::to_string(s + 1) + " of " + std::to_string(stages.size()) + ", " + where + ": " + error.message(),
+                        {.expected = error.expected(), .found = error.found(), .advice = error.advice()});
+        }
+    }
+    return std::make_shared<runtime::Stage>(key, std::make_shared<runtime::StagedExecutable>(std::move(parts), std::move(values)), key.streams);
+}
+
 std::shared_ptr<runtime::Stage> ModelStages::make(const planning::CandidateKey& key) {
+    if (const auto cut = cuts_.find({key.engine, key.device}); cut != cuts_.end()) return make_cut(key, cut->second);
     const backend::CompileConfig config = config_for(key);
     std::shared_ptr<backend::Executable> executable = backend_of(key).compile(*model(), config);
     return std::make_shared<runtime::Stage>(key, std::move(executable), key.streams);

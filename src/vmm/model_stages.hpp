@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "graph/reader.hpp"
 #include "hal/registry.hpp"
@@ -34,18 +35,26 @@ public:
                                                                const backend::Model& light);
     /// The shapes that most executions will have, per input; backends may specialise for them. To be set before anything is compiled.
     void set_typical_shapes(std::vector<Shape> shapes) { typical_shapes_ = std::move(shapes); }
+    /// How the model is cut for candidates of an engine and device that name two. To be set before they are made.
+    void set_cut(const std::string& engine, const std::string& device, std::vector<planning::PlannedStage> stages);
     /// Frees the graph; model() reads it again.
     void drop_model();
     [[nodiscard]] backend::Backend& backend_of(const planning::CandidateKey& key) const;
+    /// "openvino 2026.4.1", for both engines if the model is cut.
+    [[nodiscard]] std::string engine_version(const planning::CandidateKey& key) const;
+    [[nodiscard]] const std::vector<Shape>& typical_shapes() const noexcept { return typical_shapes_; }
     [[nodiscard]] backend::CompileConfig config_for(const planning::CandidateKey& key) const;
 
 private:
+    [[nodiscard]] std::shared_ptr<runtime::Stage> make_cut(const planning::CandidateKey& key, const std::vector<planning::PlannedStage>& stages);
+
     const std::shared_ptr<hal::Registry> registry_;
     const graph::Located located_;
     const std::map<std::pair<std::string, std::string>, std::string> routes_;
     const bool throughput_;
     std::vector<Shape> typical_shapes_;
-    std::mutex mutex_;  // guards `model_`
+    std::map<std::pair<std::string, std::string>, std::vector<planning::PlannedStage>> cuts_;  // by engine and device
+    std::mutex mutex_;                                                                         // guards `model_`
     std::shared_ptr<const backend::Model> model_;
     bool was_read_ = false;
 };

@@ -164,8 +164,7 @@ DeploymentDescription Deployment::describe() const {
     description.name = impl_->name;
     description.source = impl_->source;
     description.profile = deployed.profile;
-    description.engine = deployed.stages->backend_of(key).engine_version();
-    description.engine = key.engine + " " + description.engine;
+    description.engine = deployed.stages->engine_version(key);
     description.device = key.device;
     description.precision = std::string(to_string(key.precision));
     description.threads = key.threads;

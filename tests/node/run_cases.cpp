@@ -2,7 +2,8 @@
 /// The ONNX backend node tests through the public C++ API, for machines where the Python package can't run: what tests/node/run_node_tests.py does,
 /// on the files of tests/node/export_cases.py.
 ///
-///   node_cases DIR [--engines cuda] [--backend PATH]... [--precision f32] [--filter TEXT] [--jobs N] [--timeout-s N] [--json FILE] [--passed N]
+///   node_cases DIR [--engines cuda] [--preferred cuda] [--backend PATH]... [--precision f32] [--filter TEXT] [--jobs N] [--timeout-s N] [--json
+///   FILE] [--passed N]
 ///
 /// The exit status is 1 if a test crashed or fewer than --passed passed.
 #include <fmt/format.h>
@@ -108,6 +109,7 @@ int run(int argc, char** argv) {
     app.add_option("DIR", settings.folder, "folder with cases.json")->required()->check(CLI::ExistingDirectory);
     app.add_option("--engines", settings.constraints.engines, "only these backends (comma-separated)")->delimiter(',');
     app.add_option("--backend", settings.backends, "library or folder to load besides the installed backends; may be repeated");
+    app.add_option("--preferred", settings.constraints.preferred_hardware, "preferred hardware or engines (comma-separated)")->delimiter(',');
     app.add_option("--precision", precision, "computing precision: automatic, f32, bf16 or f16");
     app.add_option("--filter", filter, "only tests whose name contains this");
     app.add_option("--jobs", jobs, "processes")->check(CLI::PositiveNumber);

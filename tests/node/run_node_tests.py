@@ -8,6 +8,8 @@ a listed one that passes. `either: REASON` marks tests that only one engine pass
 measured faster decides.
 
     PYTHONPATH=build/python tests/node/run_node_tests.py [--filter TEXT] [--jobs N] [--json FILE] [--update]
+
+A backend beside the installed ones: --backend PATH --preferred NAME puts it in every plan, cut where it does not take a test's model whole.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPECTED = HERE / "expected_failures.txt"
+BACKENDS = [path for path in os.environ.get("AI_VMM_NODE_TEST_BACKENDS", "").split(",") if path]
+PREFERRED = [name for name in os.environ.get("AI_VMM_NODE_TEST_PREFERRED", "").split(",") if name]
 ENGINES = [name for name in os.environ.get("AI_VMM_NODE_TEST_ENGINES", "").split(",") if name]
 
 
@@ -70,7 +74,7 @@ def run_case(vmm: Any, case: Any) -> tuple[str, str]:
     import ai_vmm
 
     try:
-        constraints = {"tune_ms": 1} | ({"engines": ENGINES} if ENGINES else {})
+        constraints = {"tune_ms": 1} | ({"engines": ENGINES} if ENGINES else {}) | ({"preferred_hardware": PREFERRED} if PREFERRED else {})
         deployment = vmm.deploy(case.model.SerializeToString(), constraints=constraints)
     except ai_vmm.Error as error:
         return "refused", str(error)[:300]
@@ -93,7 +97,7 @@ def work(names_file: str) -> int:
 
     cases = load_cases()
     with tempfile.TemporaryDirectory() as cache:
-        vmm = ai_vmm.VMM(cache_dir=cache, use_cache=False)
+        vmm = ai_vmm.VMM(cache_dir=cache, use_cache=False, backend_paths=BACKENDS)
         for name in pathlib.Path(names_file).read_text().split():
             print(json.dumps({"start": name}), flush=True)
             try:
@@ -166,6 +170,8 @@ def main() -> int:
     parser.add_argument("--filter", default="", help="only tests whose name contains this")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--engines", default="", help="only these backends (comma-separated); with --passed, for backends outside the committed list")
+    parser.add_argument("--backend", default="", help="libraries of backends to load besides the installed ones (comma-separated)")
+    parser.add_argument("--preferred", default="", help="preferred hardware or engines (comma-separated)")
     parser.add_argument("--passed", type=int, help="hold the run against this number of passing tests instead of the committed list")
     parser.add_argument("--json", help="write every result to this file")
     parser.add_argument("--update", action="store_true", help="rewrite the list of expected failures")
@@ -174,6 +180,8 @@ def main() -> int:
     if arguments.worker:
         return work(arguments.worker)
     os.environ["AI_VMM_NODE_TEST_ENGINES"] = arguments.engines  # for the workers
+    os.environ["AI_VMM_NODE_TEST_BACKENDS"] = arguments.backend
+    os.environ["AI_VMM_NODE_TEST_PREFERRED"] = arguments.preferred
 
     names = [name for name in load_cases() if arguments.filter in name]
     results = run_all(names, max(1, arguments.jobs))
