@@ -39,6 +39,8 @@ struct Entry {
     std::vector<double> samples_ms;
     std::vector<double> round_p50_ms;
     std::vector<double> round_per_s;
+    std::size_t batch_items = 0;      ///< of one offline call
+    std::function<void()> run_batch;  ///< that call
     [[nodiscard]] bool timed() const { return !round_p50_ms.empty() || !round_per_s.empty(); }
 };
 
@@ -86,58 +88,81 @@ Contender best_for_throughput(const std::string& name, const Options& options, n
 /// Lets spinning worker threads of the previous contender go to sleep.
 void settle() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }
 
-Round timed_round(const Scenario& scenario, Entry& entry, const Limit& limit) {
-    if (scenario.name == "offline" && entry.contender.run_batch) {
+/// Prepares the offline call: of so many items that it takes about half of a round, since starting and ending one is not what is measured. The
+/// natives' inputs are bound before their time starts, so the items are made before it, too.
+void prepare_batch(Entry& entry, const Limit& limit) {
+    constexpr std::size_t kItemLimit = 65536;
+    const auto prepare = [&](std::size_t items) {
+        entry.batch_items = items;
+        entry.run_batch = entry.contender.make_batch(items);
+    };
+    prepare(limit.executions > 0 ? limit.executions : 64);
+    for (;;) {
+        const auto before = std::chrono::steady_clock::now();
+        entry.run_batch();
+        const auto took = std::chrono::steady_clock::now() - before;
+        if (limit.executions > 0 || took >= limit.time / 3 || entry.batch_items >= kItemLimit) return;
+        prepare(entry.batch_items * 2);
+    }
+}
+
+Round timed_round(Entry& entry, const Limit& limit) {
+    if (entry.run_batch) {
         const auto start = std::chrono::steady_clock::now();
-        std::size_t items = limit.executions > 0 ? limit.executions : 64;
         Round round;
         for (;;) {
             const auto before = std::chrono::steady_clock::now();
-            entry.contender.run_batch(items);
+            entry.run_batch();
             const auto after = std::chrono::steady_clock::now();
-            round.executions += items;
-            round.samples_ms.push_back(std::chrono::duration<double, std::milli>(after - before).count() / static_cast<double>(items));
+            round.executions += entry.batch_items;
+            round.samples_ms.push_back(std::chrono::duration<double, std::milli>(after - before).count() / static_cast<double>(entry.batch_items));
             if (limit.executions > 0 || after - start >= limit.time) {
                 round.throughput_per_s = static_cast<double>(round.executions) / std::chrono::duration<double>(after - start).count();
                 return round;
             }
-            // Calls of about a tenth of the round, so that starting one does not count.
-            if (after - before < limit.time / 10 && items < 65536) items *= 2;
         }
     }
     return entry.callers.size() == 1 ? run_single(*entry.callers.front(), limit) : run_parallel(entry.callers, limit);
 }
 
-void warm_up(const Scenario& scenario, Entry& entry, std::size_t executions) {
-    if (scenario.name == "offline" && entry.contender.run_batch) entry.contender.run_batch(std::max<std::size_t>(executions, 2));
-    for (const auto& caller : entry.callers) {
-        for (std::size_t i = 0; i < executions; ++i) caller->run();
+/// Some executions that don't count, as they are timed: side by side where callers run side by side.
+void warm_up(Entry& entry, std::size_t executions) {
+    if (executions == 0) return;
+    if (entry.run_batch) {
+        entry.run_batch();
+    } else if (entry.callers.size() == 1) {
+        for (std::size_t i = 0; i < executions; ++i) entry.callers.front()->run();
+    } else {
+        static_cast<void>(run_parallel(entry.callers, {.executions = executions * entry.callers.size()}));
     }
 }
 
 void run_rounds(Scenario& scenario, const Options& options, ProgressBar& bar) {
     std::vector<Entry*> running;
     for (Entry& entry : scenario.entries) {
-        if (entry.error || (entry.verification && !entry.verification->agrees)) continue;
-        const int wanted = scenario.name == "multi-stream"                            ? options.callers
-                           : scenario.name == "offline" && !entry.contender.run_batch ? entry.contender.callers
-                                                                                      : 1;
-        for (int i = 0; i < wanted; ++i) entry.callers.push_back(entry.contender.make_caller());
-        if (!entry.callers.empty()) entry.callers.front()->run();
-        warm_up(scenario, entry, options.warmup);
-        running.push_back(&entry);
+        if (!entry.error && (!entry.verification || entry.verification->agrees)) running.push_back(&entry);
     }
     scenario.rounds = options.rounds > 0 ? options.rounds : running.size() == 1 ? 1 : options.same_config ? 20 : 5;
     const Limit limit{.time = std::chrono::nanoseconds(static_cast<std::int64_t>(options.seconds * 1e9 / static_cast<double>(scenario.rounds))),
                       .executions = options.requests == 0 ? 0 : std::max<std::size_t>(1, options.requests / scenario.rounds)};
+    for (Entry* entry : running) {
+        if (scenario.name == "offline" && entry->contender.make_batch) {
+            prepare_batch(*entry, limit);
+        } else {
+            const int wanted = scenario.name == "multi-stream" ? options.callers : scenario.name == "offline" ? entry->contender.callers : 1;
+            for (int i = 0; i < wanted; ++i) entry->callers.push_back(entry->contender.make_caller());
+            entry->callers.front()->run();
+        }
+        warm_up(*entry, options.warmup);
+    }
     for (std::size_t round = 0; round < scenario.rounds; ++round) {
         for (std::size_t turn = 0; turn < running.size(); ++turn) {
             Entry& entry = *running[(turn + round) % running.size()];  // another one first each time
             bar.update(fmt::format("{}: {}", scenario.name, entry.contender.name),
                        static_cast<double>(round * running.size() + turn) / static_cast<double>(scenario.rounds * running.size()));
             settle();
-            if (running.size() > 1) warm_up(scenario, entry, 2);
-            Round result = timed_round(scenario, entry, limit);
+            if (running.size() > 1) warm_up(entry, 2);
+            Round result = timed_round(entry, limit);
             entry.round_p50_ms.push_back(median(result.samples_ms));
             entry.round_per_s.push_back(result.throughput_per_s);
             entry.samples_ms.insert(entry.samples_ms.end(), result.samples_ms.begin(), result.samples_ms.end());
@@ -236,7 +261,7 @@ Scenario run_scenario(const Context& context, const Options& options, const std:
     if (name == "server") {
         Entry& own = scenario.entries.front();
         own.callers.push_back(own.contender.make_caller());
-        warm_up(scenario, own, options.warmup);
+        warm_up(own, options.warmup);
         run_server_scenario(scenario, options, *deployment, inputs.tensors, bar);
         own.samples_ms = scenario.server->samples_ms;
         own.round_per_s.push_back(scenario.server->achieved_per_s);

@@ -75,9 +75,8 @@ Contender own_contender(const std::shared_ptr<Deployment>& deployment, const std
     contender.make_caller = [deployment, inputs] { return std::make_unique<OwnCaller>(deployment, inputs); };
     TensorMap named;
     for (std::size_t i = 0; i < inputs.size(); ++i) named.push_back(deployment->inputs()[i].name, inputs[i]);
-    contender.run_batch = [deployment, named](std::size_t items) {
-        const std::vector<TensorMap> batch(items, named);
-        static_cast<void>(deployment->execute_batch(batch));
+    contender.make_batch = [deployment, named](std::size_t items) {
+        return [deployment, batch = std::vector<TensorMap>(items, named)] { static_cast<void>(deployment->execute_batch(batch)); };
     };
     return contender;
 }

@@ -24,8 +24,8 @@ struct Contender {
     std::shared_ptr<void> owner;
     std::function<std::unique_ptr<native::Caller>()> make_caller;
     std::vector<std::string> output_names;
-    /// Runs the items at once and returns when all are done, if it has a call for that.
-    std::function<void(std::size_t items)> run_batch;
+    /// Prepares a call that runs so many items at once and returns when all are done, if it has such a call.
+    std::function<std::function<void()>(std::size_t items)> make_batch;
 };
 
 /// AI VMM through Deployment::execute_into with outputs allocated once. `inputs` in the deployment's order.
