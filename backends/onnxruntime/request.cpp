@@ -8,6 +8,10 @@
 namespace ai_vmm::ort {
 namespace {
 
+/// Up to here a result is copied out of the library's arena, which costs less than keeping a piece of the arena does: all requests of a session share
+/// its lock, and whoever drops the result would take it once more.
+constexpr std::size_t kCopyBytes = 16384;
+
 // The library refuses null pointers even for tensors without elements.
 std::byte nothing[64];
 
@@ -129,9 +133,9 @@ Tensor OrtRequest::take(std::size_t index, Owner<OrtValue> value, std::span<cons
     check(api.GetTensorMutableData(value.get(), &data), Phase::run);
     // An output that is an input passed through comes back as the caller's own memory.
     const bool passed_through = std::ranges::any_of(inputs, [data](const Tensor& input) { return !input.empty() && input.data() == data; });
-    if (data == nullptr || passed_through) {
-        Tensor copy(info.type, shape);
-        if (copy.size_bytes() > 0) copy = Tensor::borrow(info.type, std::move(shape), data).clone();
+    if (data == nullptr || passed_through || size_bytes(info.type, shape) <= kCopyBytes) {
+        Tensor copy(info.type, std::move(shape));
+        if (copy.size_bytes() > 0) std::copy_n(static_cast<const std::byte*>(data), copy.size_bytes(), static_cast<std::byte*>(copy.data()));
         return copy;
     }
     struct Holder {
@@ -139,7 +143,7 @@ Tensor OrtRequest::take(std::size_t index, Owner<OrtValue> value, std::span<cons
         Owner<OrtValue> value;
     };
     auto holder = std::make_shared<Holder>(shared_, std::move(value));
-    return Tensor::borrow(info.type, std::move(shape), data, std::move(holder));
+    return Tensor::adopt(info.type, std::move(shape), data, std::move(holder));
 }
 
 void OrtRequest::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {

@@ -149,7 +149,7 @@ void Request::take_output(Port& port, Tensor& tensor) {
     }
     // Large: hand the engine's memory out and give it new memory for the next run.
     auto owner = std::make_shared<ov::Tensor>(std::move(result));
-    tensor = Tensor::borrow(port.type, from_openvino(owner->get_shape()), owner->data(), owner);
+    tensor = Tensor::adopt(port.type, from_openvino(owner->get_shape()), owner->data(), owner);
     request_.set_output_tensor(static_cast<std::size_t>(port.index), ov::Tensor(port.engine_type, ov::Shape(owner->get_shape().size(), 0)));
 }
 

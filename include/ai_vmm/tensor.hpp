@@ -169,6 +169,9 @@ public:
         return tensor;
     }
 
+    /// Takes over memory that `owner` holds for this tensor alone, such as an engine's result; released with the last handle.
+    [[nodiscard]] static Tensor adopt(ElementType type, Shape shape, void* data, std::shared_ptr<const void> owner);
+
     /// Owns a copy of `values`.
     /// @throws Error(invalid_argument) the count differs from the shape's.
     template <typename T>
@@ -191,7 +194,7 @@ public:
     [[nodiscard]] void* data() noexcept { return data_; }
     [[nodiscard]] const void* data() const noexcept { return data_; }
     [[nodiscard]] const MemoryPlace& place() const noexcept { return place_; }
-    /// False if the memory was given by the caller (borrow()).
+    /// False if the memory is another object's (borrow()).
     [[nodiscard]] bool owns_memory() const noexcept { return owned_; }
     /// What keeps the memory alive: the own allocation or the `keep_alive` of borrow(); may be null when borrowing.
     [[nodiscard]] const std::shared_ptr<const void>& keep_alive() const noexcept { return storage_; }

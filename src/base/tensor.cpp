@@ -105,6 +105,13 @@ Tensor Tensor::borrow(ElementType type, Shape shape, void* data, MemoryPlace pla
     return tensor;
 }
 
+Tensor Tensor::adopt(ElementType type, Shape shape, void* data, std::shared_ptr<const void> owner) {
+    if (!owner) throw_input("a tensor can't take over memory that nothing holds");
+    Tensor tensor = borrow(type, std::move(shape), data, std::move(owner));
+    tensor.owned_ = true;
+    return tensor;
+}
+
 Tensor Tensor::clone() const {
     if (empty()) return {};
     check_host();

@@ -35,6 +35,7 @@ Tensor rows_of(const Tensor& whole, std::int64_t first, std::int64_t count) {
     const std::size_t row_bytes = shape[0] > 0 ? whole.size_bytes() / static_cast<std::size_t>(shape[0]) : 0;
     shape[0] = count;
     auto* data = const_cast<std::byte*>(static_cast<const std::byte*>(whole.data())) + static_cast<std::size_t>(first) * row_bytes;
+    if (whole.owns_memory() && whole.place().is_host()) return Tensor::adopt(whole.type(), std::move(shape), data, whole.keep_alive());
     return Tensor::borrow(whole.type(), std::move(shape), data, whole.place(), whole.keep_alive());
 }
 

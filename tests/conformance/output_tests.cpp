@@ -70,6 +70,7 @@ void outputs_survive(const Subject& subject) {
             const auto first = running.run({f32(x)});
             const auto second = running.run({f32(y)});
             const std::string what = std::to_string(size) + (dynamic ? " elements, dynamic" : " elements");
+            require(first[0].owns_memory(), "an output that the caller did not give owns no memory, " + what);
             require_f32(subject, first[0], affine(x), "an output after another run, " + what);
             require_f32(subject, second[0], affine(y), "the later output, " + what);
             running.request.reset();

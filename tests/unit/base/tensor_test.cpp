@@ -44,6 +44,20 @@ TEST(Tensor, BorrowKeepsTheOwnerAlive) {
     EXPECT_TRUE(watch.expired());
 }
 
+TEST(Tensor, AdoptTakesMemoryOver) {
+    auto owner = std::make_shared<std::vector<float>>(4, 1.5F);
+    const std::weak_ptr<std::vector<float>> watch = owner;
+    {
+        void* data = owner->data();
+        const Tensor tensor = Tensor::adopt(ElementType::f32, {4}, data, std::move(owner));
+        EXPECT_TRUE(tensor.owns_memory());
+        EXPECT_EQ(tensor.data(), data);
+    }
+    EXPECT_TRUE(watch.expired());
+    float value = 0;
+    EXPECT_THROW((void)Tensor::adopt(ElementType::f32, {}, &value, nullptr), Error);
+}
+
 TEST(Tensor, ScalarsAndEmptyShapes) {
     EXPECT_EQ(Tensor(ElementType::i64, {}).element_count(), 1U);
     EXPECT_EQ(Tensor(ElementType::i64, {3, 0, 2}).element_count(), 0U);
