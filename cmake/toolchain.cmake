@@ -8,6 +8,9 @@ if(MOLD_PROGRAM)
   add_link_options(-fuse-ld=mold)
 endif()
 
+# Caches tell builds apart by it.
+add_link_options(-Wl,--build-id=sha1)
+
 add_library(ai_vmm_options INTERFACE)
 target_compile_options(ai_vmm_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

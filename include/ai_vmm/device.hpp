@@ -58,6 +58,7 @@ struct BackendReport {
     std::string path;  ///< library file; empty if built in
     std::string version;
     std::string engine_version;
+    std::string build;  ///< the linker's build id of the library, hexadecimal; empty if it has none
     bool loaded = false;
     std::string reason;  ///< why it was skipped; empty if loaded
 };

@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/build_id.hpp"
 #include "base/file.hpp"
 #include "base/log.hpp"
 
@@ -94,6 +95,7 @@ Loaded load_library(const fs::path& path) {
         loaded.report.name = std::string(loaded.instance->name());
         loaded.report.version = std::string(loaded.instance->version());
         loaded.report.engine_version = loaded.instance->engine_version();
+        loaded.report.build = base::build_id(reinterpret_cast<const void*>(entry_function));
         loaded.report.loaded = true;
     } catch (const std::exception& error) {
         loaded.instance = nullptr;

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "base/build_id.hpp"
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "graph/analyser.hpp"
@@ -71,6 +72,16 @@ std::string hardware_fingerprint(const Hardware& hardware) {
         text << ';';
     }
     return base::sha256_hex(text.str());
+}
+
+/// Which code this is: what readers, planner and backends of one build made is not trusted by another one, whatever their version numbers say.
+std::string build_fingerprint(const Hardware& hardware) {
+    static const char here = 0;
+    std::string text = base::build_id(&here);
+    for (const BackendReport& backend : hardware.backends) {
+        if (backend.loaded) text += ' ' + backend.build;
+    }
+    return text;
 }
 
 /// Everything in the constraints that a plan depends on.
@@ -256,6 +267,7 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
     job.key = {{"kind", "deployment"},
                {"format", std::to_string(kArtifactVersion)},
                {"library", std::string(version())},
+               {"build", build_fingerprint(job.hardware)},
                {"model", job.located.content_hash},
                {"name", job.located.name},
                {"hardware", hardware_fingerprint(job.hardware)},

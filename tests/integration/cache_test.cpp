@@ -31,6 +31,27 @@ TEST_F(Cache, OtherConstraintsAreAnotherPlan) {
     EXPECT_TRUE(has_step(vmm.deploy(bundled("digits_cnn.onnx"), constraints)->describe(), "tune"));
 }
 
+TEST_F(Cache, AnotherBuildOfABackendTrustsNothing) {
+    constexpr std::string_view kName = "libai_vmm_backend_onnxruntime.so";
+    const std::string library = slurp(fs::path(AI_VMM_BINARY_DIR) / "lib" / "backends" / kName);
+    std::string rebuilt = library;
+    using namespace std::string_view_literals;
+    const std::size_t note = rebuilt.find("\x14\0\0\0\x03\0\0\0GNU\0"sv);  // size of a SHA-1, NT_GNU_BUILD_ID, owner
+    ASSERT_NE(note, std::string::npos);
+    rebuilt[note + 12] = static_cast<char>(rebuilt[note + 12] ^ 1);
+    const auto tuned_with = [&](const char* place, const std::string& content) {
+        fs::create_directories(folder_ / place);
+        spit(folder_ / place / kName, content);
+        VMM::Options only = options();
+        only.load_installed_backends = false;
+        only.backend_paths = {folder_ / place / kName};
+        return has_step(VMM(only).deploy(bundled("digits_cnn.onnx"), quick())->describe(), "tune");
+    };
+    EXPECT_TRUE(tuned_with("first", library));
+    EXPECT_FALSE(tuned_with("same", library));
+    EXPECT_TRUE(tuned_with("rebuilt", rebuilt));
+}
+
 TEST_F(Cache, ADamagedEntryIsRebuilt) {
     (void)VMM(options()).deploy(bundled("digits_cnn.onnx"), quick());
     int damaged = 0;
