@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/batching.hpp"
+#include "runtime/rounds.hpp"
 
 namespace ai_vmm::runtime {
 namespace {
@@ -145,8 +146,9 @@ void burst(Contender& contender, std::size_t output_count, std::chrono::millisec
     std::atomic<bool> failed{false};
     std::string reason;
     let_spinning_end();
-    // The first half isn't counted: it takes some 20 ms until the scheduler has spread an engine's threads over the processors.
-    const Clock::duration half = Clock::duration(span) / 2;
+    // The first part isn't counted: it takes some 20 ms until the scheduler has spread an engine's threads over the processors.
+    const Clock::duration warm = std::min(Clock::duration(span) / 2, Clock::duration(std::chrono::milliseconds(30)));
+    const Clock::duration counted = Clock::duration(span) - warm;
     std::atomic<std::size_t> unmeasured{0};
     const double cpu_start = process_cpu_ms();
     const auto loop = [&](Stream& stream) {
@@ -155,7 +157,7 @@ void burst(Contender& contender, std::size_t output_count, std::chrono::millisec
             do {
                 run(stream);
                 ++unmeasured;
-            } while (Clock::now() - warm_start < half);
+            } while (Clock::now() - warm_start < warm);
             const Clock::time_point start = Clock::now();
             Clock::time_point before = start;
             do {
@@ -163,7 +165,7 @@ void burst(Contender& contender, std::size_t output_count, std::chrono::millisec
                 const Clock::time_point after = Clock::now();
                 stream.times_ms.push_back(std::chrono::duration<double, std::milli>(after - before).count());
                 before = after;
-            } while (before - start < half || (stream.times_ms.size() < 3 && before - start < 3 * span));
+            } while (before - start < counted || (stream.times_ms.size() < 3 && before - start < 3 * span));
             stream.busy_ms = std::chrono::duration<double, std::milli>(before - start).count();
         } catch (...) {
             if (!failed.exchange(true)) reason = current_reason();
@@ -443,41 +445,31 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     const auto set = std::ranges::find_if(result.reference, [](const std::vector<Tensor>& outputs) { return !outputs.empty(); });
     if (set != result.reference.end() && request.budget.count() > 0) {
         const auto chosen_set = static_cast<std::size_t>(set - result.reference.begin());
-        std::size_t measured = 0;
         for (Contender& contender : contenders) {
             const bool wanted =
                 std::ranges::any_of(request.candidates, [&](const planning::Candidate& c) { return c.key == contender.outcome.key && !c.rejected; });
             contender.alive = contender.alive && wanted && contender.stage && contender.outcome.compiled && contender.outcome.agrees;
             if (!contender.alive) continue;
             contender.parts = parts_of_sets(request.calibration, chosen_set, contender.outcome.key.batch);
-            ++measured;
         }
-        constexpr int kRounds = 8;
-        constexpr int kSureRounds = 3;  // few samples on a busy machine mislead: what is close gets these even when the time is up
-        for (int round = 0; round < kRounds && measured > 0; ++round) {
-            const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
-            if (round >= kSureRounds && left.count() <= 0) break;
-            const auto alive = static_cast<std::int64_t>(std::ranges::count_if(contenders, [](const Contender& c) { return c.alive; }));
-            if (alive == 0) break;
-            const auto span = std::clamp<std::int64_t>(left.count() / (alive * (kRounds - round)), 2, 60);
-            for (Contender& contender : contenders) {
-                if (!contender.alive) continue;
+        Rounds rounds;
+        std::vector<Standing> standings(contenders.size());
+        for (std::size_t i = 0; i < contenders.size(); ++i) standings[i].alive = contenders[i].alive;
+        const auto left = [end] { return std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()); };
+        const double first_left = std::max(static_cast<double>(left().count()), 1.0);
+        while (const auto span = rounds.next(standings, left())) {
+            for (std::size_t i = 0; i < contenders.size(); ++i) {
+                if (!standings[i].alive) continue;
                 check_stop();
-                burst(contender, request.outputs->size(), std::chrono::milliseconds(span), request.throughput);
+                burst(contenders[i], request.outputs->size(), *span, request.throughput);
+                standings[i].alive = contenders[i].alive;
+                standings[i].costs = contenders[i].latencies_ms;
+                if (!request.throughput) continue;
+                standings[i].costs.clear();
+                for (const double rate : contenders[i].rates_per_s) standings[i].costs.push_back(rate > 0 ? 1 / rate : 1e300);
             }
-            progress(0.5 + 0.5 * (round + 1) / kRounds);
-            double best_ms = 1e300;
-            double best_rate = 0;
-            for (const Contender& contender : contenders) {
-                if (contender.latencies_ms.empty() || !contender.outcome.compiled) continue;
-                best_ms = std::min(best_ms, contender.median_ms());
-                best_rate = std::max(best_rate, contender.median_rate());
-            }
-            const double slack = round == 0 ? 2.0 : round < kSureRounds ? 1.4 : 1.15;
-            for (Contender& contender : contenders) {
-                if (!contender.alive) continue;
-                contender.alive = request.throughput ? contender.median_rate() * slack >= best_rate : contender.median_ms() <= best_ms * slack;
-            }
+            rounds.finish(standings);
+            progress(0.5 + 0.5 * std::clamp(1 - static_cast<double>(left().count()) / first_left, 0.0, 1.0));
         }
     }
     for (Contender& contender : contenders) {
