@@ -8,9 +8,21 @@ target_compile_features(ai_vmm_backend_interface INTERFACE cxx_std_20)
 set_target_properties(ai_vmm_backend_interface PROPERTIES EXPORT_NAME backend)
 target_compile_features(ai_vmm_headers INTERFACE cxx_std_20)
 
-# CMake leaves folders below the source tree out of INSTALL_RPATH_USE_LINK_PATH, and the wheels are in one: name it.
+# An installation has the engines' libraries with it, so that it doesn't need the environment that it was built with. Without them they are used where
+# they were at build time.
+option(AI_VMM_INSTALL_ENGINES "Install OpenVINO's and ONNX Runtime's libraries with the package" ON)
 set(openvino_libs ${AI_VMM_SITE_PACKAGES}/openvino/libs)
-set_target_properties(ai_vmm PROPERTIES INSTALL_RPATH "$ORIGIN;${openvino_libs}")
+set(installed_engines ${CMAKE_INSTALL_LIBDIR}/ai_vmm/engines)
+if(AI_VMM_INSTALL_ENGINES)
+  install(DIRECTORY ${openvino_libs}/ DESTINATION ${installed_engines} FILES_MATCHING PATTERN "*.so*" PATTERN "cache.json")
+  install(PROGRAMS ${AI_VMM_ONNXRUNTIME_LIBRARY} DESTINATION ${installed_engines})
+  set(engines_of_library "$ORIGIN/ai_vmm/engines")
+  set(engines_of_backend "$ORIGIN/../engines")
+else()
+  set(engines_of_library ${openvino_libs})
+  set(engines_of_backend ${openvino_libs})
+endif()
+set_target_properties(ai_vmm PROPERTIES INSTALL_RPATH "$ORIGIN;${engines_of_library}")
 install(TARGETS ai_vmm ai_vmm_headers ai_vmm_backend_interface EXPORT ai_vmm_targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/ai_vmm DESTINATION include FILES_MATCHING PATTERN "*.hpp")
@@ -18,7 +30,7 @@ install(DIRECTORY python/ai_vmm_tools DESTINATION share/ai_vmm FILES_MATCHING PA
 get_property(backends GLOBAL PROPERTY AI_VMM_BACKENDS)
 list(REMOVE_ITEM backends ai_vmm_backend_null)  # for tests, by its path only
 if(backends)
-  set_target_properties(${backends} PROPERTIES INSTALL_RPATH "${openvino_libs}")
+  set_target_properties(${backends} PROPERTIES INSTALL_RPATH "${engines_of_backend}")
   install(TARGETS ${backends} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/ai_vmm/backends)
 endif()
 install(EXPORT ai_vmm_targets NAMESPACE ai_vmm:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ai_vmm)

@@ -25,7 +25,12 @@ std::vector<std::string> candidates() {
     if (const char* chosen = std::getenv("AI_VMM_ONNXRUNTIME_LIBRARY"); chosen != nullptr && *chosen != '\0') return {chosen};
     const std::filesystem::path here = base::library_directory(reinterpret_cast<const void*>(&log_message));
     const std::string versioned = std::filesystem::path(AI_VMM_ONNXRUNTIME_LIBRARY).filename();
-    return {here / versioned, here / "libonnxruntime.so.1", here / "libonnxruntime.so", AI_VMM_ONNXRUNTIME_LIBRARY, "libonnxruntime.so.1"};
+    return {here / versioned,
+            here.parent_path() / "engines" / versioned,
+            here / "libonnxruntime.so.1",
+            here / "libonnxruntime.so",
+            AI_VMM_ONNXRUNTIME_LIBRARY,
+            "libonnxruntime.so.1"};
 }
 
 [[noreturn]] void unavailable(std::string message, std::string found) {
