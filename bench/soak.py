@@ -2,18 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory over many deploy/undeploy cycles of a small model, and over traffic.
 
-    bench/soak.py [--cycles 10000] [--minutes 60] [--output bench/results/soak.json]
+    bench/soak.py [--cycles 10000] [--minutes 60] [--engines onnxruntime,openvino] [--output bench/results/soak.json]
 
 Each cycle deploys (from the cache), runs once and undeploys. The resident set is read every 100 cycles; growth is the difference between the medians of
-the last and of the second tenth, so that what engines allocate once does not count. Exit status 1 above 8 MiB.
+the last and of the second tenth, so that what engines allocate once does not count. Exit status 1 above 8 MiB. A part (--engines, --minutes 0) is added
+to what the file has from the same commit.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,13 +50,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cycles", type=int, default=10000)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--output", default=str(ROOT / "bench" / "results" / "soak.json"))
+    parser.add_argument("--engines", default="onnxruntime,openvino", help="whose cycles are run; empty: none")
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "bench" / "results" / "soak.json")
     arguments = parser.parse_args()
-    result: dict[str, object] = {}
+    version = json.loads(subprocess.run([str(ROOT / "build" / "bin" / "vmm"), "version", "--json"], capture_output=True, text=True, check=True).stdout)
+    result: dict[str, object] = {"commit": version["commit"], "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    if arguments.output.exists():
+        old = json.loads(arguments.output.read_text())
+        if old.get("commit") == result["commit"] and not version["commit"].endswith("-dirty"):
+            result = old | result
     good = True
     with tempfile.TemporaryDirectory() as cache:
         vmm = ai_vmm.VMM(cache_dir=cache)
-        for engine in ("onnxruntime", "openvino"):
+        for engine in filter(None, arguments.engines.split(",")):
             samples = []
             start = time.monotonic()
             for cycle in range(arguments.cycles):
@@ -81,7 +90,7 @@ def main() -> int:
             good &= grown <= LIMIT_MIB
             result["traffic"] = {"executions": count, "resident_mib": samples[:: max(1, len(samples) // 100)], "growth_mib": grown}
             print(f"traffic: {count} executions, growth {grown:.2f} MiB", flush=True)
-    pathlib.Path(arguments.output).write_text(json.dumps(result, indent=1) + "\n")
+    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if good else 1
 
 
