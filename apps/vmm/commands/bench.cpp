@@ -41,6 +41,7 @@ struct Entry {
     std::vector<double> round_per_s;
     std::size_t batch_items = 0;      ///< of one offline call
     std::function<void()> run_batch;  ///< that call
+    std::function<void()> run_few;    ///< a short one, to warm up
     [[nodiscard]] bool timed() const { return !round_p50_ms.empty() || !round_per_s.empty(); }
 };
 
@@ -96,6 +97,7 @@ void prepare_batch(Entry& entry, const Limit& limit) {
         entry.batch_items = items;
         entry.run_batch = entry.contender.make_batch(items);
     };
+    entry.run_few = entry.contender.make_batch(2 * entry.contender.full_batch);
     prepare(limit.executions > 0 ? limit.executions : 64);
     for (;;) {
         const auto before = std::chrono::steady_clock::now();
@@ -128,8 +130,8 @@ Round timed_round(Entry& entry, const Limit& limit) {
 /// Some executions that don't count, as they are timed: side by side where callers run side by side.
 void warm_up(Entry& entry, std::size_t executions) {
     if (executions == 0) return;
-    if (entry.run_batch) {
-        entry.run_batch();
+    if (entry.run_few) {
+        entry.run_few();
     } else if (entry.callers.size() == 1) {
         for (std::size_t i = 0; i < executions; ++i) entry.callers.front()->run();
     } else {
@@ -242,7 +244,6 @@ Scenario run_scenario(const Context& context, const Options& options, const std:
         settings.precision = scenario.description.precision;
         settings.threads = scenario.description.threads;
         settings.streams = scenario.description.streams;
-        settings.input_shapes.clear();  // the deployment keeps free dimensions free
     }
     for (const std::string& engine : names) {
         bar.update("loading " + engine, 0);

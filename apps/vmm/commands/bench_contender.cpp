@@ -73,6 +73,7 @@ Contender own_contender(const std::shared_ptr<Deployment>& deployment, const std
     contender.callers = std::max(1, description.streams);
     for (const TensorInfo& info : deployment->outputs()) contender.output_names.push_back(info.name);
     contender.make_caller = [deployment, inputs] { return std::make_unique<OwnCaller>(deployment, inputs); };
+    contender.full_batch = static_cast<std::size_t>(std::max(1, description.streams) * std::max(1, description.batch));
     TensorMap named;
     for (std::size_t i = 0; i < inputs.size(); ++i) named.push_back(deployment->inputs()[i].name, inputs[i]);
     contender.make_batch = [deployment, named](std::size_t items) {

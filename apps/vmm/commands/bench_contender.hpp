@@ -26,6 +26,7 @@ struct Contender {
     std::vector<std::string> output_names;
     /// Prepares a call that runs so many items at once and returns when all are done, if it has such a call.
     std::function<std::function<void()>(std::size_t items)> make_batch;
+    std::size_t full_batch = 1;  ///< items that such a call runs at a time
 };
 
 /// AI VMM through Deployment::execute_into with outputs allocated once. `inputs` in the deployment's order.
