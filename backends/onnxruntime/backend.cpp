@@ -106,11 +106,11 @@ std::unique_ptr<backend::Executable> OrtBackend::compile(const backend::Model& m
             return ModelBytes{.model = std::make_shared<const std::string>(lower_to_onnx(*graph)), .external_data = {}};
         };
         const ModelBytes bytes = lowered();
-        return std::make_unique<OrtExecutable>(make_session(bytes, config), model, graph_names(model), config, bytes.size_bytes(), "lowered graph",
+        return std::make_unique<OrtExecutable>(make_sessions(bytes, config), model, graph_names(model), config, bytes.size_bytes(), "lowered graph",
                                                lowered);
     }
     const ModelBytes bytes = load_onnx(model);
-    return std::make_unique<OrtExecutable>(make_session(bytes, config), model, file_names(model), config, bytes.size_bytes(), "onnx",
+    return std::make_unique<OrtExecutable>(make_sessions(bytes, config), model, file_names(model), config, bytes.size_bytes(), "onnx",
                                            reload_onnx(model));
 }
 
@@ -124,7 +124,7 @@ std::unique_ptr<backend::Executable> OrtBackend::import_blob(std::span<const std
         throw Error(ErrorCode::failed_precondition, ErrorCategory::compilation, "the compiled model has other inputs or outputs than the model");
     }
     const ModelBytes bytes{.model = content.model, .external_data = {}};
-    return std::make_unique<OrtExecutable>(make_session(bytes, config, {.prepared = true, .save_prepared = {}}), model, std::move(content.binding),
+    return std::make_unique<OrtExecutable>(make_sessions(bytes, config, {.prepared = true, .save_prepared = {}}), model, std::move(content.binding),
                                            config, blob.size(), "import", Reload{}, bytes.model);
 }
 

@@ -38,11 +38,14 @@ void expect_type(const Port& port, const TensorInfo& info, std::string_view what
 
 }  // namespace
 
-OrtExecutable::OrtExecutable(Owner<OrtSession> session, const backend::Model& model, Binding binding, backend::CompileConfig config,
+OrtExecutable::OrtExecutable(std::vector<Owner<OrtSession>> sessions, const backend::Model& model, Binding binding, backend::CompileConfig config,
                              std::size_t bytes, std::string source, Reload reload, std::shared_ptr<const std::string> in_place)
-    : config_(std::move(config)), memory_bytes_(static_cast<std::int64_t>(bytes)), source_(std::move(source)), reload_(std::move(reload)) {
+    : config_(std::move(config)),
+      memory_bytes_(static_cast<std::int64_t>(bytes * sessions.size())),
+      source_(std::move(source)),
+      reload_(std::move(reload)) {
     const OrtApi& api = *Library::get().api;
-    const Ports ports = ports_of(session.get());
+    const Ports ports = ports_of(sessions.front().get());
     for (std::size_t i = 0; i < model.inputs.size(); ++i) {
         if (binding.input_names[i].empty()) continue;
         expect_type(find_port(ports.inputs, &ports.defaults, binding.input_names[i], "input"), model.inputs[i], "input");
@@ -56,33 +59,40 @@ OrtExecutable::OrtExecutable(Owner<OrtSession> session, const backend::Model& mo
                         "input '" + port.name + "' (" + port.kind + ") is not among the model's inputs");
         }
     }
-    OrtMemoryInfo* memory = nullptr;
-    check(api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), Phase::compile);
-    auto shared = std::make_shared<SharedSession>();
-    shared->memory.reset(memory);
-    shared->bytes = std::move(in_place);
-    shared->session = std::move(session);
-    for (const std::string& name : binding.output_names) {
-        shared->same_as.push_back(static_cast<std::size_t>(std::ranges::find(binding.output_names, name) - binding.output_names.begin()));
-    }
     // What the engine packs or keeps between nodes is its secret.
     for (const auto* infos : {&model.inputs, &model.outputs}) {
         for (const TensorInfo& info : *infos) {
             if (info.rank_known && !info.is_dynamic()) memory_bytes_ += static_cast<std::int64_t>(size_bytes(info.type, info.shape));
         }
     }
-    shared->inputs = model.inputs;
-    shared->outputs = model.outputs;
-    shared->binding = std::move(binding);
-    shared_ = std::move(shared);
+    std::vector<std::size_t> same_as;
+    for (const std::string& name : binding.output_names) {
+        same_as.push_back(static_cast<std::size_t>(std::ranges::find(binding.output_names, name) - binding.output_names.begin()));
+    }
+    for (Owner<OrtSession>& session : sessions) {
+        OrtMemoryInfo* memory = nullptr;
+        check(api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), Phase::compile);
+        auto shared = std::make_shared<SharedSession>();
+        shared->memory.reset(memory);
+        shared->bytes = in_place;
+        shared->session = std::move(session);
+        shared->inputs = model.inputs;
+        shared->outputs = model.outputs;
+        shared->binding = binding;
+        shared->same_as = same_as;
+        shared_.push_back(std::move(shared));
+    }
 }
 
-std::unique_ptr<backend::Request> OrtExecutable::create_request() { return std::make_unique<OrtRequest>(shared_); }
+std::unique_ptr<backend::Request> OrtExecutable::create_request() {
+    return std::make_unique<OrtRequest>(shared_[requests_.fetch_add(1, std::memory_order_relaxed) % shared_.size()]);
+}
 
 std::vector<std::pair<std::string, std::string>> OrtExecutable::properties() const {
     return {{"ENGINE_LIBRARY", Library::get().path},
             {"DEVICE", config_.device},
             {"SOURCE", source_},
+            {"SESSIONS", std::to_string(shared_.size())},
             {"INTRA_OP_THREADS", std::to_string(intra_op_threads(config_))},
             {"INTER_OP_THREADS", "1"},
             {"EXECUTION_MODE", "SEQUENTIAL"},
@@ -92,7 +102,8 @@ std::vector<std::pair<std::string, std::string>> OrtExecutable::properties() con
 }
 
 void OrtExecutable::export_blob(std::ostream& out) const {
-    if (shared_->bytes) return write_blob(out, {.binding = shared_->binding, .model = shared_->bytes});
+    const SharedSession& shared = *shared_.front();
+    if (shared.bytes) return write_blob(out, {.binding = shared.binding, .model = shared.bytes});
     if (config_.device != "CPU") {
         throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "models of ONNX Runtime are exported for the CPU only");
     }
@@ -105,7 +116,7 @@ void OrtExecutable::export_blob(std::ostream& out) const {
     const base::TemporaryDirectory folder;
     const std::filesystem::path file = folder.path() / "model.ort";
     (void)make_session(bytes, config_, {.prepared = false, .save_prepared = file});
-    write_blob(out, {.binding = shared_->binding, .model = std::make_shared<const std::string>(base::read_file(file))});
+    write_blob(out, {.binding = shared.binding, .model = std::make_shared<const std::string>(base::read_file(file))});
 }
 
 }  // namespace ai_vmm::ort

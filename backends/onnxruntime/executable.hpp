@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -35,9 +37,10 @@ using Reload = std::function<ModelBytes()>;
 
 class OrtExecutable final : public backend::Executable {
 public:
+    /// @param sessions  at least one, all of the same model; requests take turns with them
     /// @throws Error(unimplemented) an input or output is no tensor; Error(invalid_argument) names or types differ from the model's.
-    OrtExecutable(Owner<OrtSession> session, const backend::Model& model, Binding binding, backend::CompileConfig config, std::size_t bytes,
-                  std::string source, Reload reload, std::shared_ptr<const std::string> in_place = nullptr);
+    OrtExecutable(std::vector<Owner<OrtSession>> sessions, const backend::Model& model, Binding binding, backend::CompileConfig config,
+                  std::size_t bytes, std::string source, Reload reload, std::shared_ptr<const std::string> in_place = nullptr);
 
     std::unique_ptr<backend::Request> create_request() override;
     std::int64_t memory_bytes() const override { return memory_bytes_; }
@@ -45,7 +48,8 @@ public:
     void export_blob(std::ostream& out) const override;
 
 private:
-    std::shared_ptr<const SharedSession> shared_;
+    std::vector<std::shared_ptr<const SharedSession>> shared_;
+    std::atomic<std::size_t> requests_{0};
     backend::CompileConfig config_;
     std::int64_t memory_bytes_;
     std::string source_;  ///< "onnx", "lowered graph" or "import"

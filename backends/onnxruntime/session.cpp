@@ -145,6 +145,21 @@ Owner<OrtSession> make_session(const ModelBytes& bytes, const backend::CompileCo
     return Owner<OrtSession>(session);
 }
 
+int sessions_for(const backend::CompileConfig& config, std::size_t model_bytes) noexcept {
+    constexpr std::size_t kAllBytes = std::size_t{64} << 20;  // of all copies
+    constexpr std::size_t kMost = 8;
+    if (config.device != "CPU" || config.threads != 1 || config.streams <= 1) return 1;  // workers of several sessions would compete
+    const std::size_t affordable = std::clamp<std::size_t>(kAllBytes / std::max<std::size_t>(model_bytes, 1), 1, kMost);
+    return static_cast<int>(std::min(static_cast<std::size_t>(config.streams), affordable));
+}
+
+std::vector<Owner<OrtSession>> make_sessions(const ModelBytes& bytes, const backend::CompileConfig& config, const SessionOptions& options) {
+    std::vector<Owner<OrtSession>> sessions;
+    const int count = sessions_for(config, bytes.size_bytes());
+    for (int i = 0; i < count; ++i) sessions.push_back(make_session(bytes, config, options));
+    return sessions;
+}
+
 Ports ports_of(const OrtSession* session) {
     const OrtApi& api = *Library::get().api;
     return {.inputs = ports(api, session, api.SessionGetInputCount, api.SessionGetInputName, api.SessionGetInputTypeInfo),

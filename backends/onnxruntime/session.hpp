@@ -43,6 +43,15 @@ struct SessionOptions {
 /// @throws Error as check() does.
 [[nodiscard]] Owner<OrtSession> make_session(const ModelBytes& bytes, const backend::CompileConfig& config, const SessionOptions& options = {});
 
+/// How many sessions serve the streams of one executable. Requests of a session share the lock of its arena, which costs small models that run side
+/// by side up to half of their throughput; large models are not kept several times.
+[[nodiscard]] int sessions_for(const backend::CompileConfig& config, std::size_t model_bytes) noexcept;
+
+/// The sessions of one executable, sessions_for() many.
+/// @throws Error as make_session().
+[[nodiscard]] std::vector<Owner<OrtSession>> make_sessions(const ModelBytes& bytes, const backend::CompileConfig& config,
+                                                           const SessionOptions& options = {});
+
 /// One input or output of a session. Type `undefined`: not a tensor (a sequence, map, optional or sparse tensor).
 struct Port {
     std::string name;

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <fstream>
@@ -97,6 +98,38 @@ TEST(OrtBackend, OptionalInputsMayBeLeftOut) {
     request->run(std::vector{Tensor::from<float>({2}, {1, 2}), Tensor::from<float>({1}, {5})}, outputs);
     EXPECT_THAT(outputs[0].as<float>(), ElementsAre(6, 7));
     EXPECT_EQ(code_of([&] { request->run(std::vector{Tensor(), Tensor()}, outputs); }), ErrorCode::invalid_argument);
+}
+
+TEST(OrtBackend, StreamsOfOneThreadHaveSessionsOfTheirOwn) {
+    OrtBackend engine;
+    const backend::Model model = onnx_model(in_memory(optional_input_model()));
+    const auto sessions = [&](int threads, int streams) {
+        const auto executable = engine.compile(model, {.device = "CPU", .threads = threads, .streams = streams});
+        const auto properties = executable->properties();
+        return std::ranges::find(properties, "SESSIONS", &std::pair<std::string, std::string>::first)->second;
+    };
+    EXPECT_EQ(sessions(1, 1), "1");
+    EXPECT_EQ(sessions(1, 3), "3");
+    EXPECT_EQ(sessions(2, 2), "1");
+    EXPECT_EQ(sessions(1, 100), "8");
+    EXPECT_EQ(sessions_for({.device = "CPU", .threads = 1, .streams = 4}, std::size_t{30} << 20), 2);
+    EXPECT_EQ(sessions_for({.device = "CPU", .threads = 1, .streams = 4}, std::size_t{1} << 30), 1);
+
+    const auto executable = engine.compile(model, {.device = "CPU", .threads = 1, .streams = 2});
+    std::ostringstream blob;
+    executable->export_blob(blob);
+    const std::string bytes = blob.str();
+    const auto imported = engine.import_blob(std::as_bytes(std::span(bytes)), model, {.device = "CPU", .threads = 1, .streams = 2});
+    for (backend::Executable* each : {executable.get(), imported.get()}) {
+        const auto first = each->create_request();
+        const auto second = each->create_request();
+        for (backend::Request* request : {first.get(), second.get()}) {
+            std::vector<Tensor> outputs(1);
+            request->run(std::vector{Tensor::from<float>({2}, {1, 2}), Tensor()}, outputs);
+            EXPECT_THAT(outputs[0].as<float>(), ElementsAre(11, 12));
+            EXPECT_TRUE(outputs[0].owns_memory());
+        }
+    }
 }
 
 TEST(OrtBackend, StringsKeepZeroBytesAndAllCharacters) {
