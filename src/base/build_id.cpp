@@ -12,9 +12,10 @@
 namespace ai_vmm::base {
 namespace {
 
-/// The id among the notes of one segment.
-std::string id_in_notes(std::span<const unsigned char> notes, std::size_t alignment) {
-    const auto padded = [alignment](std::size_t size) { return (size + alignment - 1) / alignment * alignment; };
+/// The id among the notes of one segment. Notes are padded to 4 bytes, those of properties to 8: these have sizes that are multiples of 8 as they
+/// are.
+std::string id_in_notes(std::span<const unsigned char> notes) {
+    const auto padded = [](std::size_t size) { return (size + 3) / 4 * 4; };
     while (notes.size() >= sizeof(ElfW(Nhdr))) {
         const auto* note = reinterpret_cast<const ElfW(Nhdr)*>(notes.data());
         const std::size_t name_at = sizeof(*note);
@@ -54,7 +55,7 @@ int visit(dl_phdr_info* info, std::size_t, void* data) {
     for (const auto& header : headers) {
         if (header.p_type != PT_NOTE || !search.id.empty()) continue;
         const auto* notes = reinterpret_cast<const unsigned char*>(info->dlpi_addr + header.p_vaddr);
-        search.id = id_in_notes({notes, header.p_memsz}, header.p_align == 8 ? 8 : 4);
+        search.id = id_in_notes({notes, header.p_memsz});
     }
     return 1;
 }
