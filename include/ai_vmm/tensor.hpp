@@ -252,6 +252,9 @@ public:
     /// Adds without looking for an equal name.
     void push_back(std::string name, Tensor tensor) { entries_.emplace_back(std::move(name), std::move(tensor)); }
 
+    /// Room for so many tensors.
+    void reserve(std::size_t count) { entries_.reserve(count); }
+
     [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
     [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
     [[nodiscard]] auto begin() const noexcept { return entries_.begin(); }

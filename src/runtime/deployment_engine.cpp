@@ -173,6 +173,7 @@ DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clo
             {.expected = "at most " + std::to_string(options_.max_queue), .found = {}, .advice = "try again later, or deploy with more streams"});
     }
     ++waiting_;
+    update_wanted();
     Stage::Slot* slot = nullptr;
     std::shared_ptr<Stage> stage;
     const auto ready = [&] {
@@ -189,9 +190,11 @@ DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clo
         }
     } catch (...) {  // the engine could not make another slot
         --waiting_;
+        update_wanted();
         throw;
     }
     --waiting_;
+    update_wanted();
     if (slot != nullptr) {
         ++running_;
         return {this, std::move(stage), slot};
@@ -311,13 +314,15 @@ bool DeploymentEngine::run_fallbacks(const Stage& failed, const Error& error, st
     return false;
 }
 
-template <typename Inputs>
-void DeploymentEngine::run_admitted(const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options, int items) {
-    const Clock::time_point deadline = options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max();
+DeploymentEngine::Clock::time_point DeploymentEngine::deadline_of(const RunOptions& options) {
+    return options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max();
+}
+
+bool DeploymentEngine::run_leased(const Lease& lease, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
+                                  Clock::time_point deadline, int items) {
     want_outputs_in(options, outputs);
-    const Lease lease = acquire(options, deadline);
     const Clock::time_point start = Clock::now();
-    const std::span<const Tensor> inputs = inputs_for(*lease.slot);
+    bool itself = true;
     try {
         run_on(*lease.stage, *lease.slot, inputs, outputs, options, deadline);
         if (consecutive_failures_.load(std::memory_order_relaxed) != 0) {  // rare; decided under the lock
@@ -336,9 +341,11 @@ void DeploymentEngine::run_admitted(const Inputs& inputs_for, std::span<Tensor> 
             note(lease.stage->key().id() + " failed: " + error.message());
             throw error;
         }
+        itself = false;
     }
     latency_.record(Clock::now() - start);
     executions_.fetch_add(static_cast<std::uint64_t>(items), std::memory_order_relaxed);
+    return itself;
 }
 
 void DeploymentEngine::run(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options) {
@@ -347,7 +354,23 @@ void DeploymentEngine::run(std::span<const Tensor> inputs, std::span<Tensor> out
 }
 
 void DeploymentEngine::run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options) {
-    run_admitted([inputs](const Stage::Slot&) { return inputs; }, outputs, options, 1);
+    const Clock::time_point deadline = deadline_of(options);
+    const Lease lease = acquire(options, deadline);
+    run_leased(lease, inputs, outputs, options, deadline, 1);
+}
+
+template <typename Inputs>
+void DeploymentEngine::run_in_turn(std::unique_ptr<Lease>& lease, const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options,
+                                   int items) {
+    const Clock::time_point deadline = deadline_of(options);
+    if (slot_wanted_.load(std::memory_order_relaxed)) lease.reset();
+    if (!lease) lease.reset(new Lease(acquire(options, deadline)));  // a Lease is not moved
+    try {
+        if (!run_leased(*lease, inputs_for(*lease->slot), outputs, options, deadline, items)) lease.reset();
+    } catch (...) {
+        lease.reset();
+        throw;
+    }
 }
 
 TensorMap DeploymentEngine::name_outputs(std::vector<Tensor> outputs) const {
@@ -413,7 +436,8 @@ void DeploymentEngine::post(std::function<void()> work, bool bounded) {
     queue->ready.notify_one();
 }
 
-void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options, GroupScratch& scratch) {
+void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options, GroupScratch& scratch,
+                                 std::unique_ptr<Lease>& lease) {
     const std::size_t count = items.size();
     const std::size_t input_count = options_.inputs.size();
     // Elements of one input side by side, as they are joined.
@@ -438,7 +462,7 @@ void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<Ten
             for (std::size_t k = 0; k < input_count; ++k) join(parts_of(k), slot.joined[k]);
             return std::span<const Tensor>(slot.joined);
         };
-        run_admitted(joined, outputs, options, static_cast<int>(count));
+        run_in_turn(lease, joined, outputs, options, static_cast<int>(count));
         std::int64_t total = 0;
         for (std::size_t i = 0; i < count; ++i) total += rows_of_item(i);
         const bool splits = std::ranges::all_of(outputs, [&](const Tensor& t) { return !t.shape().empty() && t.shape()[0] == total && total > 0; });
@@ -456,7 +480,9 @@ void DeploymentEngine::run_group(std::span<const TensorMap> items, std::span<Ten
     for (std::size_t i = 0; i < count; ++i) {
         for (std::size_t k = 0; k < input_count; ++k) scratch.inputs[k] = *parts_of(k)[i];
         outputs.assign(options_.outputs.size(), Tensor{});
-        run_admitted(scratch.inputs, outputs, options);
+        run_in_turn(
+            lease, [&](const Stage::Slot&) { return std::span<const Tensor>(scratch.inputs); }, outputs, options, 1);
+        results[i].reserve(outputs.size());
         for (std::size_t k = 0; k < outputs.size(); ++k) results[i].push_back(options_.outputs[k].name, std::move(outputs[k]));
     }
 }
@@ -481,11 +507,12 @@ std::vector<TensorMap> DeploymentEngine::run_batch(std::span<const TensorMap> ba
     state->error_group = groups;
     const auto drain = [this, state, batch, options, group, groups, results_span = std::span(results)] {
         GroupScratch scratch;
-        for (std::size_t g = state->next.fetch_add(1); g < groups; g = state->next.fetch_add(1)) {
+        std::unique_ptr<Lease> lease;
+        for (std::size_t g = state->next.fetch_add(1); g < groups;) {
             const std::size_t begin = g * group;
             const std::size_t count = std::min(group, batch.size() - begin);
             try {
-                run_group(batch.subspan(begin, count), results_span.subspan(begin, count), options, scratch);
+                run_group(batch.subspan(begin, count), results_span.subspan(begin, count), options, scratch, lease);
             } catch (...) {
                 const std::lock_guard lock(state->mutex);
                 if (g < state->error_group) {
@@ -493,6 +520,8 @@ std::vector<TensorMap> DeploymentEngine::run_batch(std::span<const TensorMap> ba
                     state->error = std::make_exception_ptr(current_error());
                 }
             }
+            g = state->next.fetch_add(1);
+            if (g >= groups) lease.reset();  // before the caller may be told that all is done
             if (state->done.fetch_add(1) + 1 == groups) state->done.notify_all();
         }
     };
@@ -517,6 +546,7 @@ void DeploymentEngine::stop() {
     {
         std::unique_lock lock(mutex_);
         stopped_ = true;
+        update_wanted();
         slot_freed_.notify_all();
         idle_.wait(lock, [this] { return running_ == 0; });
     }

@@ -98,13 +98,21 @@ private:
     void run_through_host(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                           Clock::time_point deadline);
     void run_admitted(std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options);
+    /// Runs on a slot that is taken. @return whether the slot's stage itself answered, so that it may be used again
+    bool run_leased(const Lease& lease, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
+                    Clock::time_point deadline, int items);
+    /// Runs groups of a batch on one slot as long as nobody waits for it.
     /// @param inputs_for  gives the inputs when the slot is there, and may use its scratch
     template <typename Inputs>
-    void run_admitted(const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options, int items);
+    void run_in_turn(std::unique_ptr<Lease>& lease, const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options, int items);
+    [[nodiscard]] static Clock::time_point deadline_of(const RunOptions& options);
+    /// Call with mutex_ held whenever waiting_ or stopped_ changed.
+    void update_wanted() { slot_wanted_.store(waiting_ > 0 || stopped_, std::memory_order_relaxed); }
     bool run_fallbacks(const Stage& failed, const Error& error, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                        Clock::time_point deadline);
     [[nodiscard]] std::shared_ptr<Stage> fallback_after(const planning::CandidateKey& key);
-    void run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options, GroupScratch& scratch);
+    void run_group(std::span<const TensorMap> items, std::span<TensorMap> results, const RunOptions& options, GroupScratch& scratch,
+                   std::unique_ptr<Lease>& lease);
     [[nodiscard]] TensorMap name_outputs(std::vector<Tensor> outputs) const;
     void post(std::function<void()> work, bool bounded);
     void note(std::string event);
@@ -119,6 +127,7 @@ private:
     int running_ = 0;
     int waiting_ = 0;
     bool stopped_ = false;
+    std::atomic<bool> slot_wanted_{false};  ///< somebody waits for a slot, or for all to be given back
     std::atomic<int> consecutive_failures_{0};
     std::vector<std::string> events_;
 

@@ -326,6 +326,37 @@ TEST(DeploymentEngine, BatchesKeepTheirOrderMergedOrNot) {
     }
 }
 
+TEST(DeploymentEngine, ABatchGivesItsSlotToThoseWhoWait) {
+    constexpr std::size_t kItems = 300;
+    std::atomic<std::size_t> ran{0};
+    std::atomic<std::size_t> ran_before_caller{kItems};
+    const Behaviour behaviour = [&](std::span<const Tensor> in, std::span<Tensor> out, const std::atomic<bool>& cancelled) {
+        if (in[0].as<float>()[0] == 9) ran_before_caller = ran.load();
+        std::this_thread::sleep_for(1ms);
+        scale_by(2)(in, out, cancelled);
+        ++ran;
+    };
+    Fixture f({{"a", behaviour}}, key("a"));
+    const std::vector<TensorMap> items(kItems, TensorMap{{"x", Tensor(ElementType::f32, {1, 2})}});
+    std::jthread batch([&] { (void)f.engine->run_batch(items, {}); });
+    while (ran == 0) std::this_thread::yield();
+    EXPECT_EQ(f.run({}, 9).as<float>()[0], 18);
+    EXPECT_LT(ran_before_caller, kItems);
+}
+
+TEST(DeploymentEngine, ABatchLeavesAStageThatFails) {
+    std::atomic<int> asked{0};
+    const Behaviour bad = [&](std::span<const Tensor>, std::span<Tensor>, const std::atomic<bool>&) {
+        ++asked;
+        throw Error(ErrorCode::internal, ErrorCategory::runtime, "the fake engine fails");
+    };
+    Fixture f({{"bad", bad}, {"good", scale_by(3)}}, key("bad"), {key("good")});
+    const std::vector<TensorMap> items(20, TensorMap{{"x", Tensor::from<float>({1, 2}, {1, 1})}});
+    for (const TensorMap& result : f.engine->run_batch(items, {})) EXPECT_EQ(result["y"].as<float>()[0], 3);
+    EXPECT_EQ(asked, DeploymentEngine::kFailuresToDemote);
+    EXPECT_EQ(f.engine->metrics().active_candidate, key("good").id());
+}
+
 TEST(DeploymentEngine, ABatchReportsItsFirstError) {
     Fixture f({{"a", scale_by(2)}}, key("a", 2), {}, true, 100);
     std::vector<TensorMap> items(5, TensorMap{{"x", Tensor(ElementType::f32, {1, 2})}});
