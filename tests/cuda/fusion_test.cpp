@@ -3,9 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "ai_vmm/error.hpp"
+#include "base/file.hpp"
+#include "codegen/skinny.hpp"
 #include "cuda/host_device.hpp"
 #include "cuda/trial.hpp"
+#include "driver/kernel_compiler.hpp"
+#include "driver/nvrtc.hpp"
 #include "graph/passes.hpp"
 #include "program/schedule.hpp"
 
@@ -86,6 +92,65 @@ TEST(CudaFusion, ConvolutionsOfPatchesAreProducts) {
         std::any_of(products.nodes.begin(), products.nodes.end(), [](const Node& node) { return std::holds_alternative<Matmul>(node.what); }));
     EXPECT_TRUE(
         std::none_of(products.nodes.begin(), products.nodes.end(), [](const Node& node) { return std::holds_alternative<Convolution>(node.what); }));
+}
+
+TEST(CudaFusion, ProductsOfFewRows) {
+    for (const auto& type : {f32, f16}) {
+        const double tolerance = type == f16 ? 4e-3 : 4e-6;
+        Trial t("few rows " + type.get_type_name());
+        for (const std::size_t rows : {1, 3, 8}) {
+            for (const std::size_t depth : {6, 8, 24, 256}) {
+                const auto x = t.in(type, {rows, depth}, -1, 1), w = t.in(type, {40, depth}, -0.2, 0.2), b = t.in(type, {40});
+                const auto y = make<v0::MatMul>(x, w, false, true);
+                t.compare(y, tolerance);
+                t.compare(make<v0::Relu>(make<v1::Add>(y, b)), tolerance);
+                t.compare(make<v0::MatMul>(x, t.in(type, {depth, 5}, -0.2, 0.2), false, false), tolerance);
+                t.compare(make<v0::MatMul>(t.in(type, {depth, rows}, -1, 1), w, true, true), tolerance);
+            }
+            // Squeeze and excitation.
+            const auto squeezed = t.in(type, {rows, 16, 1, 1}, -1, 1);
+            const ov::CoordinateDiff none{0, 0};
+            const ov::Strides ones{1, 1};
+            const auto inner = make<v4::Swish>(
+                make<v1::Add>(make<v1::Convolution>(squeezed, t.in(type, {8, 16, 1, 1}), ones, none, none, ones), t.in(type, {1, 8, 1, 1})));
+            t.compare(make<v0::Sigmoid>(make<v1::Add>(make<v1::Convolution>(inner, t.in(type, {16, 8, 1, 1}, -0.2, 0.2), ones, none, none, ones),
+                                                      t.in(type, {1, 16, 1, 1}))),
+                      2 * tolerance);
+        }
+    }
+}
+
+TEST(CudaFusion, TheFormForGpusOfFewRowsCompiles) {
+    if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
+    const base::TemporaryDirectory folder;
+    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
+    try {
+        (void)Nvrtc::get();
+    } catch (const Error& error) {
+        GTEST_SKIP() << error.what();
+    }
+    Schedule schedule;
+    for (const Type type : {Type::f16, Type::bf16, Type::f32}) {
+        for (const std::int64_t k : {6, 48, 1280}) {
+            Graph graph;
+            Builder b(graph);
+            MatmulSpec spec;
+            spec.m = 4;
+            spec.n = 100;
+            spec.k = spec.row_stride_a = spec.row_stride_b = k;
+            spec.transpose_b = true;
+            spec.type = spec.result = type;
+            spec.activation = Activation::silu;
+            const ValueId y = b.matmul(b.input(type, {1, 4, k}, "a"), b.input(type, {1, 100, k}, "b"), spec);
+            Places places;
+            for (std::size_t id = 0; id < graph.values.size(); ++id) {
+                const auto value = static_cast<ValueId>(id);
+                places.push_back(Place{value, row_major_strides(graph.value(value).dims), 0});
+            }
+            schedule.kernels.push_back(skinny_kernel(graph, places, *graph.producer(y), spec, {256, 132, true}).text);
+        }
+    }
+    EXPECT_NO_THROW((void)compile_kernels(module_source(schedule).text, {.compute = 90, .threads_per_block = 256, .driver_version = 13000}));
 }
 
 TEST(CudaFusion, ProductsWithBiasResidualAndActivation) {

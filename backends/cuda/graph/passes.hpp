@@ -26,7 +26,8 @@ struct FuseOptions {
 /// values, say. Of the model's order: fuse() comes before, so that biases join too.
 [[nodiscard]] Graph merge_products(Graph graph);
 
-/// Convolutions whose kernel is their stride, as embeddings of patches are, become products over the patches. fuse() comes before.
+/// Convolutions whose kernel is their stride, as embeddings of patches are, become products over the patches; so do those of few single pixels, as in
+/// squeeze-and-excitation. fuse() comes before.
 [[nodiscard]] Graph products_of_patches(Graph graph);
 
 /// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.

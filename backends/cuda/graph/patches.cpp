@@ -7,6 +7,9 @@
 namespace ai_vmm::cuda {
 namespace {
 
+/// Rows of a product that the generated kernel for few of them takes, with any activation (codegen/skinny.hpp).
+constexpr std::int64_t kFewRows = 8;
+
 class PatchesToProducts final : public Rewriter {
 public:
     using Rewriter::Rewriter;
@@ -22,6 +25,28 @@ private:
         }
     }
 
+    /// A convolution of single pixels, as squeeze-and-excitation has them: (N, C) @ (K, C)^T.
+    ValueId product_of_pixels(const Node& node, const ConvolutionSpec& spec) {
+        MatmulSpec product;
+        product.m = spec.batch;
+        product.n = spec.channels_out;
+        product.k = spec.channels_in;
+        product.transpose_b = true;
+        product.type = product.result = spec.type;
+        product.bias_type = spec.bias_type;
+        product.bias = spec.bias;
+        product.residual = spec.residual;
+        product.activation = spec.activation;
+        const ValueId rows = builder().reshape(node.inputs[0], {1, spec.batch, spec.channels_in});
+        const ValueId weights = builder().reshape(node.inputs[1], {1, spec.channels_out, spec.channels_in});
+        std::vector<ValueId> rest(node.inputs.begin() + 2, node.inputs.end());
+        if (spec.residual) rest.back() = builder().reshape(rest.back(), {1, spec.batch, spec.channels_out});
+        const ValueId result = builder().matmul(rows, weights, product);
+        auto& inputs = graph().nodes.back().inputs;
+        inputs.insert(inputs.end(), rest.begin(), rest.end());
+        return builder().reshape(result, dims(node.outputs.front()));
+    }
+
     std::optional<ValueId> rewrite(const Node& node) override {
         const auto* convolution = std::get_if<Convolution>(&node.what);
         if (convolution == nullptr) return std::nullopt;
@@ -31,6 +56,8 @@ private:
             return std::all_of(dims.begin(), dims.end(), [=](std::int64_t d) { return d == value; });
         };
         const std::int64_t area = elements(spec.kernel), depth = spec.channels_in * area;
+        if (all(spec.in, 1) && all(spec.out, 1) && area == 1 && spec.groups == 1 && !spec.transposed && spec.batch <= kFewRows && is_float(spec.type))
+            return product_of_pixels(node, spec);
         const bool apart = spec.kernel == spec.stride && all(spec.dilation, 1) && all(spec.pad_begin, 0) && all(spec.pad_end, 0);
         if (!apart || spec.transposed || spec.residual || spec.groups != 1 || area == 1 || !is_float(spec.type)) return std::nullopt;
         // What the products' engines want of rows; and what their epilogues have.

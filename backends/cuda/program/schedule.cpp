@@ -11,6 +11,7 @@
 
 #include "ai_vmm/error.hpp"
 #include "codegen/attention.hpp"
+#include "codegen/skinny.hpp"
 #include "graph/passes.hpp"
 
 namespace ai_vmm::cuda {
@@ -523,6 +524,8 @@ private:
         if (!empty && std::holds_alternative<Convolution>(node.what) && is_depthwise(std::get<Convolution>(node.what).spec)) return run_depthwise(n);
         const auto* attention = std::get_if<Attention>(&node.what);
         if (attention != nullptr && !empty && prefers_short_attention(attention->spec, target_)) return run_short_attention(n);
+        const auto* product = std::get_if<Matmul>(&node.what);
+        if (product != nullptr && !empty && !prepared_[static_cast<std::size_t>(output)] && is_skinny(product->spec)) return run_skinny(n);
         if (!empty && !prepared_[static_cast<std::size_t>(output)]) {
             if (std::holds_alternative<Matmul>(node.what)) {
                 call = matmul_call(n);
@@ -725,6 +728,32 @@ private:
         const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
         place(output) = Place{output, strides_in_order(value(output).dims, channels_last_order(value(output).dims.size())), 0};
         return call;
+    }
+
+    void run_skinny(int n) {
+        MatmulSpec spec = std::get<Matmul>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        const auto input = [&](std::size_t k) { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
+        // Rows along k: of A, and of B as it stands for n columns.
+        const auto fit = [&](std::size_t k, bool swapped, std::int64_t& row_stride) {
+            const std::size_t rows = swapped ? 2 : 1, inner = 3 - rows;
+            const Dims& dims = value(input(k)).dims;
+            const auto stride = [&](std::size_t d) { return dims[d] == 1 ? (d == inner ? 1 : spec.k) : place(input(k))->strides[d]; };
+            if (!place(input(k)) || !fits_skinny(spec, stride(rows), stride(inner), place(input(k))->offset)) {
+                Dims strides(3, spec.k);
+                strides[0] = dims[1] * dims[2];
+                strides[inner] = 1;
+                copy_into(n, k, strides);
+            }
+            row_stride = stride(rows);
+        };
+        fit(0, spec.transpose_a, spec.row_stride_a);
+        fit(1, !spec.transpose_b, spec.row_stride_b);
+        std::size_t k = 2;
+        if (spec.bias) require_layout(n, k++, {1});
+        if (spec.residual) require_layout(n, k, row_major_strides(value(input(k)).dims));
+        place_row_major(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
+        const Node node = graph().nodes[static_cast<std::size_t>(n)];
+        emit(skinny_kernel(graph(), out_.places, node, spec, target_), node);
     }
 
     void run_short_attention(int n) {
