@@ -49,15 +49,17 @@ KernelSource skinny_kernel(const Graph& graph, const Places& places, const Node&
     if (spec.residual) sum += " + " + load(spec.result, functions.argument(node.inputs[residual_input], false), at);
     const std::string out = functions.argument(node.outputs.front(), true);
 
-    std::string text = fmt::format("typedef union {{ {}{} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n", storage_type(spec.type),
-                                   width(spec), activation_expression(spec.activation, Type::f32));
+    std::string text =
+        fmt::format("typedef union {{ {}{} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n", width(spec) > 1 ? "words4 w; " : "",
+                    storage_type(spec.type), width(spec), activation_expression(spec.activation, Type::f32));
     text += fmt::format(
         "KERNEL(@)(@_P) {{\n  const int lane = THREAD % {0};\n  const i64 column64 = (i64)GROUP * {1} + THREAD / {0};\n  const int active = column64 "
         "< {2}ll;\n  "
         "const idx column = active ? (idx)column64 : 0;\n  f32 acc[{3}];\n  UNROLL\n  for (int r = 0; r < {3}; ++r) acc[r] = 0;\n",
         lanes, across, spec.n, spec.m);
-    const auto fetch = [&](const char* name, const std::string& pointer, const std::string& at) {
-        return width(spec) == 1 ? fmt::format("{}.v[0] = {}[{}];", name, pointer, at) : fmt::format("{}.w = load16({} + ({}));", name, pointer, at);
+    const auto fetch = [&](const char* name, const std::string& pointer, const std::string& offset) {
+        return width(spec) == 1 ? fmt::format("{}.v[0] = {}[{}];", name, pointer, offset)
+                                : fmt::format("{}.w = load16({} + ({}));", name, pointer, offset);
     };
     text += fmt::format("  if (active) for (idx e = lane * {0}; e < (idx){1}; e += {2}) {{\n    @_t y;\n    {3}\n    UNROLL\n", width(spec), spec.k,
                         lanes * width(spec), fetch("y", b, fmt::format("column * (idx){} + e", spec.row_stride_b)));
