@@ -52,6 +52,8 @@ FUNCTION words4 load16(const void* p) { return *(const words4*)p; }
 FUNCTION void store16(void* p, words4 v) { *(words4*)p = v; }
 FUNCTION words2 load8(const void* p) { return *(const words2*)p; }
 FUNCTION void store8(void* p, words2 v) { *(words2*)p = v; }
+FUNCTION u32 load4(const void* p) { return *(const u32*)p; }
+FUNCTION void store4(void* p, u32 v) { *(u32*)p = v; }
 
 #define ATOMIC_LOOP(name, T, expression) FUNCTION void name(T* where, T value) { T old = *where; *where = (expression); }
 #define ATOMICS(suffix, T, WRAPPING)                                          \

@@ -47,67 +47,6 @@ std::vector<KernelSource> custom_kernels(const Graph& graph, const Places& place
     return kernels;
 }
 
-bool is_depthwise(const ConvolutionSpec& spec) {
-    const bool type = spec.type == Type::f16 || spec.type == Type::bf16 || spec.type == Type::f32;
-    return type && !spec.transposed && spec.kernel.size() == 2 && spec.groups == spec.channels_in && spec.channels_out == spec.groups &&
-           spec.groups % 8 == 0;
-}
-
-Dims depthwise_weight_strides(const ConvolutionSpec& spec) { return {1, 1, spec.kernel[1] * spec.groups, spec.groups}; }
-
-KernelSource depthwise_kernel(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target) {
-    const ConvolutionSpec& spec = std::get<Convolution>(node.what).spec;
-    constexpr int kWidth = 8;  // channels of a thread
-    Functions functions(graph, places);
-    const int parts = kWidth * bits(spec.type) / 128;
-    const std::string_view type = storage_type(spec.type);
-    const std::string x = functions.argument(node.inputs[0], false), w = functions.argument(node.inputs[1], false);
-    std::string bias, residual;
-    if (spec.bias) bias = functions.argument(node.inputs[2], false);
-    if (spec.residual) residual = functions.argument(node.inputs[spec.bias ? 3 : 2], false);
-    const std::string out = functions.argument(node.outputs.front(), true);
-    const std::int64_t channels = spec.groups, rows = spec.in[0], columns = spec.in[1], blocks = channels / kWidth;
-    functions.use({spec.batch, channels, rows, columns}, {rows * columns * channels, 1, columns * channels, channels});
-    functions.use({spec.batch, channels, spec.out[0], spec.out[1]}, {spec.out[0] * spec.out[1] * channels, 1, spec.out[1] * channels, channels});
-    const auto fetch = [&](const char* name, const std::string& pointer, const std::string& at) {
-        std::string text = fmt::format("@_t {};", name);
-        for (int part = 0; part < parts; ++part)
-            text += fmt::format(" {0}.w[{1}] = load16({2} + ({3} + {4}));", name, part, pointer, at, part * kWidth / parts);
-        return text;
-    };
-    const std::int64_t threads = spec.batch * spec.out[0] * spec.out[1] * blocks;
-    std::string text = fmt::format("typedef union {{ words4 w[{}]; {} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n", parts, type,
-                                   kWidth, activation_expression(spec.activation, Type::f32));
-    text += fmt::format("KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < {}ll) {{\n    const idx t = (idx)t64;\n",
-                        threads);
-    text += fmt::format("    const idx c = t % (idx){0} * 8, column = t / (idx){0} % (idx){1}, row = t / (idx){2} % (idx){3}, n = t / (idx){4};\n",
-                        blocks, spec.out[1], blocks * spec.out[1], spec.out[0], blocks * spec.out[1] * spec.out[0]);
-    text += "    f32 acc[8];\n    UNROLL\n    for (int u = 0; u < 8; ++u) acc[u] = 0;\n";
-    text += fmt::format(
-        "    UNROLL\n    for (int i = 0; i < {}; ++i) {{\n      const idx y = row * (idx){} + i * (idx){} - (idx)({});\n      if (y < 0 || y >= "
-        "(idx){}) continue;\n",
-        spec.kernel[0], spec.stride[0], spec.dilation[0], spec.pad_begin[0], rows);
-    text += fmt::format(
-        "      UNROLL\n      for (int j = 0; j < {}; ++j) {{\n        const idx x = column * (idx){} + j * (idx){} - (idx)({});\n        if (x < 0 "
-        "|| x >= (idx){}) continue;\n",
-        spec.kernel[1], spec.stride[1], spec.dilation[1], spec.pad_begin[1], columns);
-    text += fmt::format("        {}\n        {}\n",
-                        fetch("a", x, fmt::format("((n * (idx){} + y) * (idx){} + x) * (idx){} + c", rows, columns, channels)),
-                        fetch("b", w, fmt::format("(idx)(i * {} + j) * (idx){} + c", spec.kernel[1], channels)));
-    text += fmt::format("        UNROLL\n        for (int u = 0; u < 8; ++u) acc[u] += {} * {};\n      }}\n    }}\n", load(spec.type, "a.v", "u"),
-                        load(spec.type, "b.v", "u"));
-    text += "    const idx at = t * 8;\n    @_t o;\n";
-    if (spec.bias) text += "    " + (spec.bias_type == spec.type ? fetch("bias", bias, "c") : std::string()) + "\n";
-    if (spec.residual) text += "    " + fetch("added", residual, "at") + "\n";
-    std::string sum = "acc[u]";
-    if (spec.bias) sum += " + " + (spec.bias_type == spec.type ? load(spec.type, "bias.v", "u") : load(spec.bias_type, bias, "c + u"));
-    if (spec.residual) sum += " + " + load(spec.type, "added.v", "u");
-    text += fmt::format("    UNROLL\n    for (int u = 0; u < 8; ++u) {{ const f32 r = @_a({}); {} }}\n", sum, store(spec.type, "o.v", "u", "r"));
-    for (int part = 0; part < parts; ++part) text += fmt::format("    store16({} + (at + {}), o.w[{}]);\n", out, part * kWidth / parts, part);
-    text += "  }\n}\n";
-    return functions.finish(text, groups((threads + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block));
-}
-
 std::string activation_expression(Activation activation, Type type) {
     const bool wide = type == Type::f64;
     const auto number = [&](double value) { return literal(type == Type::f64 ? Type::f64 : Type::f32, value); };

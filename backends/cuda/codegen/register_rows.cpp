@@ -4,9 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
-#include <map>
 
+#include "codegen/row_reads.hpp"
 #include "codegen/text.hpp"
 
 namespace ai_vmm::cuda {
@@ -24,35 +23,25 @@ public:
           what_(std::get<Rowwise>(node.what)),
           target_(target),
           output_(node.outputs.front()),
-          functions_(graph, places) {}
+          functions_(graph, places),
+          bodies_(graph, node) {}
 
     std::optional<KernelSource> make() {
         if (!arrange()) return std::nullopt;
-        for (const Rowwise::Stage& stage : what_.stages) stages_.push_back(rewritten(stage.body, true));
+        for (const Rowwise::Stage& stage : what_.stages) stages_.push_back(bodies_.rewritten(stage.body, true));
         if (!what_.per_row) {
-            result_ = rewritten(what_.result, false);
-            for (const std::string& epilogue : what_.epilogues) epilogues_.push_back(rewritten(epilogue, false));
+            result_ = bodies_.rewritten(what_.result, false);
+            for (const std::string& epilogue : what_.epilogues) epilogues_.push_back(bodies_.rewritten(epilogue, false));
         }
-        if (std::none_of(reads_.begin(), reads_.end(), [](const Read& read) { return read.stage && read.element; })) return std::nullopt;
+        if (std::none_of(reads_.begin(), reads_.end(), [](const RowReads::Read& read) { return read.stage && read.element; })) return std::nullopt;
         choose_width();
         if (!choose_lanes()) return std::nullopt;
         return emit();
     }
 
 private:
-    /// A value that bodies read at the coordinates of the element itself.
-    struct Read {
-        std::size_t input = 0;
-        std::vector<std::string> at;  ///< per dimension of the value: "i2" or "0"
-        bool stage = false;           ///< some stage reads it, not the result alone
-        bool element = false;         ///< it differs along the row
-        bool vector = false;          ///< several elements are read at a time
-    };
-
     bool arrange() {
         const Dims& space = what_.space;
-        reduced_.assign(space.size(), false);
-        for (int axis : what_.axes) reduced_[static_cast<std::size_t>(axis)] = true;
         Dims walk = what_.per_row ? row_major_strides(space) : places_[static_cast<std::size_t>(output_)]->strides;
         for (ValueId id : node_.inputs) {
             const auto& input = places_[static_cast<std::size_t>(id)];
@@ -62,107 +51,24 @@ private:
             }
         }
         for (int d : memory_order(space, walk)) {
-            (reduced_[static_cast<std::size_t>(d)] ? element_order_ : row_order_).push_back(d);
+            (bodies_.reduced[static_cast<std::size_t>(d)] ? element_order_ : row_order_).push_back(d);
             if (space[static_cast<std::size_t>(d)] > 1) inner_ = d;
         }
-        for (std::size_t d = 0; d < space.size(); ++d) (reduced_[d] ? length_ : rows_) *= space[d];
-        return inner_ >= 0 && reduced_[static_cast<std::size_t>(inner_)] && rows_ > 0 && length_ > 1;
+        for (std::size_t d = 0; d < space.size(); ++d) (bodies_.reduced[d] ? length_ : rows_) *= space[d];
+        return inner_ >= 0 && bodies_.reduced[static_cast<std::size_t>(inner_)] && rows_ > 0 && length_ > 1;
     }
 
-    /// The body with reads of the element itself replaced by variables.
-    std::string rewritten(const std::string& body, bool stage) {
-        std::string out;
-        for (std::size_t at = 0; at < body.size();) {
-            const bool boundary = at == 0 || (std::isalnum(static_cast<unsigned char>(body[at - 1])) == 0 && body[at - 1] != '_');
-            std::size_t end = at + 2;
-            if (boundary && body.compare(at, 2, "in") == 0) {
-                while (end < body.size() && std::isdigit(static_cast<unsigned char>(body[end])) != 0) ++end;
-                if (end > at + 2 && end < body.size() && body[end] == '(') {
-                    const std::size_t input = static_cast<std::size_t>(std::stoi(body.substr(at + 2, end - at - 2)));
-                    const std::size_t close = body.find(')', end);
-                    if (close != std::string::npos && input < node_.inputs.size()) {
-                        if (const auto read = find_read(input, body.substr(end + 1, close - end - 1), stage)) {
-                            out += fmt::format("e{}_", *read);
-                            at = close + 1;
-                            continue;
-                        }
-                    }
-                }
-            }
-            out += body[at++];
-        }
-        return out;
-    }
+    [[nodiscard]] const Value& value_of(const RowReads::Read& read) const { return graph_.value(node_.inputs[read.input]); }
 
-    /// The number of the read of input `input` at coordinates `text`, if it is of the element itself.
-    std::optional<std::size_t> find_read(std::size_t input, const std::string& text, bool stage) {
-        const Value& value = graph_.value(node_.inputs[input]);
-        Read read;
-        read.input = input;
-        std::string one;
-        const auto finish = [&] {
-            const auto from = one.find_first_not_of(' '), to = one.find_last_not_of(' ');
-            if (from != std::string::npos) read.at.push_back(one.substr(from, to - from + 1));
-            one.clear();
-        };
-        for (char c : text) {
-            if (c == ',') {
-                finish();
-            } else {
-                one += c;
-            }
-        }
-        finish();
-        if (read.at.size() != value.dims.size()) return std::nullopt;
-        for (std::string& coordinate : read.at) {
-            if (coordinate == "0") continue;
-            if (coordinate.size() < 2 || coordinate[0] != 'i' ||
-                !std::all_of(coordinate.begin() + 1, coordinate.end(), [](unsigned char c) { return std::isdigit(c) != 0; }))
-                return std::nullopt;
-            const auto d = static_cast<std::size_t>(std::stoi(coordinate.substr(1)));
-            if (d >= what_.space.size()) return std::nullopt;
-            if (what_.space[d] == 1) {
-                coordinate = "0";
-            } else if (reduced_[d]) {
-                read.element = true;
-            }
-        }
-        const auto found = std::find_if(reads_.begin(), reads_.end(), [&](const Read& known) { return known.input == input && known.at == read.at; });
-        if (found != reads_.end()) {
-            found->stage = found->stage || stage;
-            return static_cast<std::size_t>(found - reads_.begin());
-        }
-        read.stage = stage;
-        reads_.push_back(std::move(read));
-        return reads_.size() - 1;
-    }
-
-    [[nodiscard]] const Value& value_of(const Read& read) const { return graph_.value(node_.inputs[read.input]); }
-
-    /// Whether `width_` elements from every multiple of it along the row lie side by side at addresses that wide accesses take.
     [[nodiscard]] bool aligned(ValueId id, const std::vector<std::string>& at) const {
-        const Value& value = graph_.value(id);
         const auto& place = places_[static_cast<std::size_t>(id)];
-        if (!place || scalar_literal(value) || bits(value.type) < 8) return false;
-        const std::int64_t size = bits(value.type) / 8, total = width_ * size, unit = std::min<std::int64_t>(16, total);
-        if (total < 8 || place->offset * size % unit != 0) return false;
-        bool along = false;
-        for (std::size_t d = 0; d < at.size(); ++d) {
-            if (at[d] == "0") continue;
-            if (at[d] == fmt::format("i{}", inner_)) {
-                if (along || place->strides[d] != 1) return false;
-                along = true;
-            } else if (place->strides[d] * size % unit != 0) {
-                return false;
-            }
-        }
-        return along;
+        return place && lies_in_vectors(graph_.value(id), *place, at, inner_, width_);
     }
 
     void choose_width() {
         const Value& out = graph_.value(output_);
         bool narrow = !what_.per_row && bits(out.type) <= 16, wide = !what_.per_row && bits(out.type) == 64;
-        for (const Read& read : reads_) {
+        for (const RowReads::Read& read : reads_) {
             if (!read.element) continue;
             narrow = narrow || bits(value_of(read).type) <= 16;
             wide = wide || bits(value_of(read).type) == 64;
@@ -171,7 +77,7 @@ private:
         bool any = what_.space[static_cast<std::size_t>(inner_)] % width_ == 0;
         if (any) {
             any = false;
-            for (Read& read : reads_) {
+            for (RowReads::Read& read : reads_) {
                 read.vector = read.element && aligned(node_.inputs[read.input], read.at);
                 any = any || read.vector;
             }
@@ -195,7 +101,7 @@ private:
             while (lanes_ < block && lanes_ < most && rows_ * lanes_ < static_cast<std::int64_t>(target_.multiprocessors) * 512) lanes_ *= 2;
         }
         each_ = (vectors + lanes_ - 1) / lanes_;
-        const std::int64_t kept = std::count_if(reads_.begin(), reads_.end(), [](const Read& read) { return read.stage && read.element; });
+        const std::int64_t kept = std::count_if(reads_.begin(), reads_.end(), [](const RowReads::Read& read) { return read.stage && read.element; });
         return block == 1 ? length_ * kept <= 1 << 16 : each_ * width_ * kept <= kMostRegisters;
     }
 
@@ -217,7 +123,7 @@ private:
     }
 
     /// An element by its reader.
-    std::string scalar_read(const Read& read) {
+    std::string scalar_read(const RowReads::Read& read) {
         std::string at;
         for (const std::string& coordinate : read.at) at += ", " + coordinate;
         return fmt::format("{}(@_A{})", functions_.reader(node_.inputs[read.input]), at);
@@ -225,7 +131,7 @@ private:
 
     /// Statements that fill `name` (an array of width_) with the elements from position b_ on.
     std::string fetch(std::size_t n, const std::string& name) {
-        const Read& read = reads_[n];
+        const RowReads::Read& read = reads_[n];
         const Value& value = value_of(read);
         if (!read.vector)
             return fmt::format("UNROLL for (int v = 0; v < {}; ++v) {{ const idx i{} = b_ + v; {}[v] = {}; }}\n", width_, inner_, name,
@@ -297,7 +203,7 @@ private:
             across, rows_, decompose(what_.space, row_order_, "row"));
         std::string fetched;
         for (std::size_t n = 0; n < reads_.size(); ++n) {
-            const Read& read = reads_[n];
+            const RowReads::Read& read = reads_[n];
             const std::string_view type = compute_type(value_of(read).type);
             if (!read.element) {
                 text += fmt::format("  const {} e{}_ = {};\n", type, n, scalar_read(read));
@@ -374,7 +280,6 @@ private:
     const CodegenTarget& target_;
     const ValueId output_;
     Functions functions_;
-    std::vector<bool> reduced_;
     std::vector<int> row_order_, element_order_;
     int inner_ = -1;  // the dimension along memory
     std::int64_t rows_ = 1, length_ = 1;
@@ -382,7 +287,8 @@ private:
     std::int64_t lanes_ = 1;  // threads of a row
     std::int64_t each_ = 1;   // vectors of a thread
     bool store_vector_ = false;
-    std::vector<Read> reads_;
+    RowReads bodies_;
+    std::vector<RowReads::Read>& reads_ = bodies_.reads;
     std::vector<std::string> stages_, epilogues_;
     std::string result_;
 };

@@ -5,12 +5,14 @@
 #include <algorithm>
 
 #include "codegen/register_rows.hpp"
+#include "codegen/strided_rows.hpp"
 #include "codegen/text.hpp"
 
 namespace ai_vmm::cuda {
 
 KernelSource rowwise_kernel(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target) {
     if (auto kernel = register_rows_kernel(graph, places, node, target)) return *std::move(kernel);
+    if (auto kernel = strided_rows_kernel(graph, places, node, target)) return *std::move(kernel);
     const Rowwise& what = std::get<Rowwise>(node.what);
     const ValueId output = node.outputs.front();
     const Value& value = graph.value(output);

@@ -13,7 +13,8 @@
 ///                  OVERLAP() is put first into every kernel (driver/overlap.hpp).
 /// Lanes            WARP threads run in step (1 where there are none); SHUFFLE_XOR_F32(value, lane_mask), _F64, _I32, _I64: every lane must take
 /// part. Atomic updates   ATOMIC_{ADD,MUL,MIN,MAX}_{F32,F64,I32,I64}(T* where, T value), without a result. MIN and MAX of floats ignore a NaN value.
-/// Wide accesses    words4 load16(const void*), void store16(void*, words4), 16-byte aligned; words2 load8, store8, 8-byte aligned; `w[i]` are u32.
+/// Wide accesses    words4 load16(const void*), void store16(void*, words4), 16-byte aligned; words2 load8, store8, 8-byte aligned; `w[i]` are u32;
+///                  u32 load4, store4, 4-byte aligned.
 ///                  low_T(u32), high_T(u32), u32 pack_T(T low, T high) for f16 and bf16.
 #pragma once
 
@@ -170,6 +171,8 @@ FUNCTION words2 load8(const void* p) {
     return r;
 }
 FUNCTION void store8(void* p, words2 v) { *(uint2*)p = make_uint2(v.w[0], v.w[1]); }
+FUNCTION u32 load4(const void* p) { return *(const u32*)p; }
+FUNCTION void store4(void* p, u32 v) { *(u32*)p = v; }
 
 #define NATIVE_F16
 FUNCTION f32 from_f16(f16 x) { f32 r; asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x.bits)); return r; }
