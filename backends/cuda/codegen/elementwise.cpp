@@ -3,13 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
-#include "codegen/text.hpp"
+#include "codegen/vector_views.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
 
-/// Elementwise trees whose leaves lie contiguous along the result's innermost dimension: each thread loads and stores several elements at once.
+/// Elementwise trees whose leaves lie contiguous along the result's innermost dimension, by themselves or through views: each thread loads and stores
+/// several elements at once.
 class VectorKernel {
 public:
     VectorKernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target)
@@ -27,13 +29,17 @@ public:
         narrow_ = bits(value.type) <= 16;
         if (!collect(output_)) return std::nullopt;
         width_ = narrow_ ? 8 : 4;
+        views_.emplace(graph_, places_, functions_, width_);
         const std::int64_t count = elements(value.dims), size = value.dims[static_cast<std::size_t>(inner_)];
         if (size % width_ != 0 || count / width_ < static_cast<std::int64_t>(target_.threads_per_block - 1) * target_.multiprocessors / 2)
             return std::nullopt;
-        if (!aligned(output_, inner_)) return std::nullopt;
+        if (!aligned_vectors(value, place, inner_, width_)) return std::nullopt;
+        if (nodes_.empty() && !views_->reader(output_, inner_, false)) return std::nullopt;
         for (ValueId leaf : leaves_) {
             const int d = inner_of(leaf);
-            if (d >= 0 && !aligned(leaf, d)) return std::nullopt;
+            if (d < 0) continue;
+            if (placed(leaf) ? !aligned_vectors(graph_.value(leaf), *places_[static_cast<std::size_t>(leaf)], d, width_) : !views_->reader(leaf, d))
+                return std::nullopt;
         }
         functions_.use(value.dims, place.strides);
         return emit(order, count / width_);
@@ -47,17 +53,18 @@ private:
         return d < 0 || dims[static_cast<std::size_t>(d)] == 1 ? -1 : d;
     }
 
-    /// Whether `width_` elements from every multiple of it lie side by side at an address that one access takes.
-    [[nodiscard]] bool aligned(ValueId id, int inner) const {
-        const Value& value = graph_.value(id);
-        const Place& place = *places_[static_cast<std::size_t>(id)];
-        const std::int64_t bytes = bits(value.type) / 8, unit = std::min<std::int64_t>(16, width_ * bytes);
-        if (bytes == 0 || place.strides[static_cast<std::size_t>(inner)] != 1 || place.offset * bytes % unit != 0) return false;
-        for (std::size_t d = 0; d < value.dims.size(); ++d) {
-            if (static_cast<int>(d) != inner && value.dims[d] > 1 && place.strides[d] * bytes % unit != 0) return false;
-        }
-        return true;
+    [[nodiscard]] bool placed(ValueId id) const { return places_[static_cast<std::size_t>(id)].has_value(); }
+
+    /// Whether elements of 16 bits or fewer are read behind the views below `id`.
+    [[nodiscard]] bool narrow_below(ValueId id, std::set<ValueId>& seen) const {
+        if (!seen.insert(id).second) return false;
+        if (bits(graph_.value(id).type) <= 16) return true;
+        const Node* node = id != output_ && placed(id) ? nullptr : graph_.producer(id);
+        return node != nullptr && std::any_of(node->inputs.begin(), node->inputs.end(), [&](ValueId input) { return narrow_below(input, seen); });
     }
+
+    /// What VectorViews may read.
+    [[nodiscard]] static bool moves(const Compute& compute) { return compute.view.kind != View::Kind::none || compute.op == "Concat"; }
 
     /// The tree below `id` in evaluation order; false if something in it isn't elementwise.
     bool collect(ValueId id) {
@@ -72,7 +79,14 @@ private:
         }
         const Node* node = graph_.producer(id);
         const auto* compute = node == nullptr ? nullptr : std::get_if<Compute>(&node->what);
-        if (compute == nullptr || compute->expression.empty() || node->inputs.size() > 8 || nodes_.size() > 32) return false;
+        if (compute == nullptr) return false;
+        if (moves(*compute)) {
+            std::set<ValueId> seen;
+            narrow_ = narrow_ || narrow_below(id, seen);
+            if (id != output_) leaves_.push_back(id);
+            return true;
+        }
+        if (compute->expression.empty() || node->inputs.size() > 8 || nodes_.size() > 32) return false;
         // A type of the input by name belongs to the other form.
         for (std::size_t k = 0; k < node->inputs.size(); ++k) {
             if (compute->expression.find(fmt::format("IN{}_T", k)) != std::string::npos) return false;
@@ -106,6 +120,14 @@ private:
         return text.empty() ? "0" : text;
     }
 
+    /// What a function of coordinates is called with for a value of `dims`.
+    [[nodiscard]] std::string coordinates_of(const Dims& dims) const {
+        const std::size_t shift = graph_.value(output_).dims.size() - dims.size();
+        std::string text = "@_A";
+        for (std::size_t d = 0; d < dims.size(); ++d) text += dims[d] == 1 ? ", 0" : fmt::format(", i{}", d + shift);
+        return text;
+    }
+
     KernelSource emit(const std::vector<int>& order, std::int64_t threads) {
         const Value& value = graph_.value(output_);
         std::string text;
@@ -130,6 +152,17 @@ private:
         };
         for (std::size_t k = 0; k < leaves_.size(); ++k) {
             const Value& leaf = graph_.value(leaves_[k]);
+            if (!placed(leaves_[k])) {
+                const int d = inner_of(leaves_[k]);
+                const std::string at = coordinates_of(leaf.dims);
+                if (d < 0) {
+                    loads += fmt::format("    const {} l{} = {}({});\n", compute_type(leaf.type), k, functions_.reader(leaves_[k]), at);
+                } else {
+                    loads += fmt::format("    const {} w{} = {}({});\n", views_->structure(leaf.type), k, *views_->reader(leaves_[k], d), at);
+                    each += fmt::format("      const {} l{} = w{}.v[u];\n", compute_type(leaf.type), k, k);
+                }
+                continue;
+            }
             const std::string pointer = functions_.argument(leaves_[k], false), at = offset(leaves_[k]);
             functions_.use(leaf.dims, places_[static_cast<std::size_t>(leaves_[k])]->strides);
             if (inner_of(leaves_[k]) < 0) {
@@ -151,7 +184,13 @@ private:
         }
         const auto [unit, parts] = vector_type("to", value.type);
         const std::string out = functions_.argument(output_, true);
-        each += "      " + store(value.type, "o.v", "u", fmt::format("x{}", nodes_.size() - 1)) + "\n";
+        if (nodes_.empty()) {
+            loads += fmt::format("    const {} moved = {}({});\n", views_->structure(value.type), *views_->reader(output_, inner_, false),
+                                 coordinates_of(value.dims));
+            each += "      " + store(value.type, "o.v", "u", "moved.v[u]") + "\n";
+        } else {
+            each += "      " + store(value.type, "o.v", "u", fmt::format("x{}", nodes_.size() - 1)) + "\n";
+        }
         std::string stores;
         for (int part = 0; part < parts; ++part)
             stores += fmt::format("    store{}({} + ({} + {}), o.w[{}]);\n", unit, out, offset(output_), part * unit * 8 / bits(value.type), part);
@@ -164,6 +203,7 @@ private:
         positions.replace(at, inner.size(), fmt::format("const idx i{} = (idx){} * ", inner_, width_));
         const std::size_t from = at + fmt::format("const idx i{} = (idx){} * ", inner_, width_).size(), end = positions.find(';', from);
         positions = positions.substr(0, from) + "(" + positions.substr(from, end - from) + ")" + positions.substr(end);
+        text = views_->text() + text;
         text += fmt::format(
             "KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < {}ll) {{\n    const idx t = (idx)t64;\n    {}\n{}    "
             "@_to o;\n    UNROLL\n    for (int u = 0; u < {}; ++u) {{\n{}    }}\n{}  }}\n}}\n",
@@ -176,6 +216,7 @@ private:
     const CodegenTarget& target_;
     const ValueId output_;
     Functions functions_;
+    std::optional<VectorViews> views_;
     std::vector<ValueId> nodes_, leaves_;
     int inner_ = -1;
     std::int64_t width_ = 4;
