@@ -40,6 +40,20 @@ std::vector<Shape3> configurations(const PlanRequest& request, const Route& rout
     const bool many = constraints.goal == Goal::throughput || constraints.min_throughput_per_s.has_value();
     const bool batchable = request.model.batchable && !request.model.stateful;
 
+    if (route.replicas > 1) {  // streams are spread evenly, and each device needs one
+        std::set<Shape3> spread;
+        if (many && constraints.threads.value_or(1) == 1) {
+            for (const int each : {1, 2, 4}) {
+                const int streams = each * route.replicas;
+                if (constraints.streams && *constraints.streams != streams) continue;
+                spread.insert({1, streams, 1});
+                if (!batchable) continue;
+                for (const int batch : kBatches) spread.insert({1, streams, batch});
+            }
+        }
+        return {spread.begin(), spread.end()};
+    }
+
     std::set<Shape3> shapes;
     const auto add = [&](int threads, int streams) {
         shapes.insert({threads, streams, 1});
@@ -95,9 +109,10 @@ void reject(Candidate& candidate, std::string reason) {
 
 /// What the device itself rules out.
 std::string device_objection(const Route& route, const Candidate& candidate) {
-    if (route.memory_free_bytes > 0 && candidate.predicted_memory_bytes > route.memory_free_bytes) {
-        return fmt::format("needs about {}, {} free on {}", mebibytes(candidate.predicted_memory_bytes), mebibytes(route.memory_free_bytes),
-                           route.device);
+    const std::int64_t each = candidate.predicted_memory_bytes / route.replicas;
+    if (route.memory_free_bytes > 0 && each > route.memory_free_bytes) {
+        return fmt::format("needs about {}{}, {} free on {}", mebibytes(each), route.replicas > 1 ? " on each" : "",
+                           mebibytes(route.memory_free_bytes), route.device);
     }
     if (route.kind == "CPU" && candidate.key.threads > route.max_threads) {
         return fmt::format("threads={} is more than the {} that {} has here", candidate.key.threads, route.max_threads, route.engine);
@@ -107,6 +122,7 @@ std::string device_objection(const Route& route, const Candidate& candidate) {
 
 void add_route(const PlanRequest& request, const Route& route, std::vector<Candidate>& candidates) {
     const std::vector<Shape3> shapes = configurations(request, route);
+    if (route.replicas > 1 && shapes.empty()) return;  // nothing that a caller who comes alone could use
     const Shape3 first{std::max(1, request.constraints.threads.value_or(1)), std::max(1, request.constraints.streams.value_or(1)), 1};
     if (!route.supported || route.gflops.empty()) {
         Candidate candidate;

@@ -142,6 +142,46 @@ int preference_rank(const PlanRequest& request, const Route& route) {
     return static_cast<int>(preferred.size());
 }
 
+std::vector<std::string> devices_of(const std::string& device) {
+    std::vector<std::string> all;
+    std::size_t begin = 0;
+    for (std::size_t end = device.find('+'); end != std::string::npos; end = device.find('+', begin)) {
+        all.push_back(device.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    all.push_back(device.substr(begin));
+    return all;
+}
+
+std::vector<Route> replica_routes(const std::vector<Route>& routes) {
+    const auto precision_of = [](const auto& entry) { return entry.first; };
+    std::vector<Route> all;
+    std::vector<bool> taken(routes.size(), false);
+    for (std::size_t i = 0; i < routes.size(); ++i) {
+        if (taken[i] || !routes[i].supported || routes[i].kind == "CPU" || routes[i].replicas != 1) continue;
+        Route whole = routes[i];
+        for (std::size_t k = i + 1; k < routes.size(); ++k) {
+            const Route& other = routes[k];
+            const bool alike = other.engine == whole.engine && other.kind == whole.kind && other.vendor == whole.vendor &&
+                               other.model == whole.model && std::ranges::equal(other.gflops, whole.gflops, {}, precision_of, precision_of);
+            if (taken[k] || !other.supported || other.replicas != 1 || other.device == routes[i].device || !alike) continue;
+            for (auto& [precision, gflops] : whole.gflops) gflops = std::min(gflops, other.gflops.at(precision));  // measured: never quite equal
+            whole.memory_bandwidth_gb_s = std::min(whole.memory_bandwidth_gb_s, other.memory_bandwidth_gb_s);
+            taken[k] = true;
+            whole.device += "+" + other.device;
+            ++whole.replicas;
+            whole.memory_free_bytes = std::min(whole.memory_free_bytes, other.memory_free_bytes);
+            if (whole.active_power_w && other.active_power_w) {
+                *whole.active_power_w += *other.active_power_w;
+            } else {
+                whole.active_power_w.reset();
+            }
+        }
+        if (whole.replicas > 1) all.push_back(std::move(whole));
+    }
+    return all;
+}
+
 const Route* find_route(const PlanRequest& request, const CandidateKey& key) {
     const auto found =
         std::ranges::find_if(request.routes, [&](const Route& route) { return route.engine == key.engine && route.device == key.device; });

@@ -17,11 +17,11 @@ namespace ai_vmm::planning {
 /// Where and how a model could run.
 struct CandidateKey {
     std::string engine;  ///< backend name; "cuda+openvino" for a model cut between two
-    std::string device;  ///< device id, "cpu:0"; "gpu:0+cpu:0"
+    std::string device;  ///< device id, "cpu:0"; "gpu:0+cpu:0" for a cut, "gpu:0+gpu:1" for a replica on each
     Precision precision = Precision::f32;
     int threads = 1;  ///< per stream
-    int streams = 1;
-    int batch = 1;  ///< executions merged into one
+    int streams = 1;  ///< over all replicas
+    int batch = 1;    ///< executions merged into one
 
     /// "openvino/cpu:0/bf16/t2/s1/b1"
     [[nodiscard]] std::string id() const;
@@ -46,9 +46,11 @@ struct PlannedStage {
 /// One engine on one device, as numbers; or a model cut between an accelerator and a processor.
 struct Route {
     std::string engine;
-    std::string device;  ///< device id
+    std::string device;  ///< device id; of several at once: "gpu:0+gpu:1"
+    int replicas = 1;    ///< devices that work at once, each with the whole model; rates and bandwidth are those of one
     std::string kind;    ///< to_string(DeviceKind): "CPU", …
     std::string vendor;  ///< "AMD", "NVIDIA", …
+    std::string model;   ///< the device's product name
     bool supported = true;
     std::string reason;                  ///< why not
     std::map<Precision, double> gflops;  ///< peak per precision that runs natively; a precision that is absent is not offered
@@ -57,7 +59,7 @@ struct Route {
     double node_overhead_us = 0.5;  ///< per node
     double efficiency = 0.5;        ///< share of the peak that is usually reached
     int max_threads = 1;
-    std::int64_t memory_free_bytes = 0;    ///< 0: unknown
+    std::int64_t memory_free_bytes = 0;    ///< of each replica's device; 0: unknown
     std::optional<double> active_power_w;  ///< of the device under load, if metered
     std::vector<PlannedStage> stages;      ///< of a cut model, in order; empty: whole on this engine
 };
@@ -100,6 +102,13 @@ struct NodeSet {
 /// Appends such a route for each accelerator of `routes` that does not take the model whole, with each processor.
 /// @param runs  by engine and device; a route that is not in it is left alone
 void add_cut_routes(std::vector<Route>& routes, const CostGraph& graph, const std::map<std::pair<std::string, std::string>, NodeSet>& runs);
+
+/// "gpu:0+gpu:1" as its devices; one for a plain id.
+[[nodiscard]] std::vector<std::string> devices_of(const std::string& device);
+
+/// For each engine, a route over all of its devices that are alike and have a kind other than the processor's, where there are several: for callers
+/// who come many at once.
+[[nodiscard]] std::vector<Route> replica_routes(const std::vector<Route>& routes);
 
 /// The model, as numbers.
 struct ModelNumbers {

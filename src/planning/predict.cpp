@@ -54,7 +54,7 @@ void predict(const ModelNumbers& model, const Route& route, double bias, Candida
         bandwidth /= std::max(1.0, streams * threads / whole);  // streams share the memory
     }
     double work_us = std::max(compute_us, moved / bandwidth);
-    if (!cpu) work_us *= streams;  // streams of an accelerator share its units and hide each other's overhead
+    if (!cpu) work_us *= std::max(1.0, streams / route.replicas);  // streams of an accelerator share its units and hide each other's overhead
 
     const double meeting_us = threads > 1 ? model.nodes * kForkUs * std::log2(threads) : 0;
     const double overhead_us = route.call_overhead_us + model.nodes * route.node_overhead_us + meeting_us;
@@ -62,9 +62,9 @@ void predict(const ModelNumbers& model, const Route& route, double bias, Candida
     candidate.predicted_latency_ms = latency_us / 1e3;
     candidate.predicted_throughput_per_s = streams * batch * 1e6 / latency_us;
 
-    const double memory = weights * width + static_cast<double>(model.activation_bytes) * batch * streams * width;
+    const double memory = weights * width * route.replicas + static_cast<double>(model.activation_bytes) * batch * streams * width;
     candidate.predicted_memory_bytes =
-        static_cast<std::int64_t>(std::min(memory, 1e18)) + kEngineBytes + static_cast<std::int64_t>(model.nodes) * kNodeBytes;
+        static_cast<std::int64_t>(std::min(memory, 1e18)) + route.replicas * (kEngineBytes + static_cast<std::int64_t>(model.nodes) * kNodeBytes);
 }
 
 double transfer_us(double bytes) { return kTransferUs + bytes / (kTransferGBs * 1e3); }

@@ -52,8 +52,13 @@ bool every_stage(const PlanRequest& request, const Route& route, const Allowed& 
 bool device_allowed(const PlanRequest& request, const Route& route) {
     const auto& devices = request.constraints.devices;
     if (!route.stages.empty()) return every_stage(request, route, device_allowed);
-    return devices.empty() ||
-           std::ranges::any_of(devices, [&](const std::string& name) { return parse_hardware(name, "devices", request.routes).matches(route); });
+    if (devices.empty()) return true;
+    // Of a route over several devices each must be allowed.
+    return std::ranges::all_of(devices_of(route.device), [&](const std::string& device) {
+        Route one = route;
+        one.device = device;
+        return std::ranges::any_of(devices, [&](const std::string& name) { return parse_hardware(name, "devices", request.routes).matches(one); });
+    });
 }
 
 bool engine_allowed(const PlanRequest& request, const Route& route) {

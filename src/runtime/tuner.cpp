@@ -206,7 +206,7 @@ void compile_into(Outcome& outcome, std::shared_ptr<Stage>& stage, StageFactory&
         }
         outcome.compile_ms = ms_since(start);
     }
-    if (stage) outcome.memory_bytes = stage->executable().memory_bytes();
+    if (stage) outcome.memory_bytes = stage->memory_bytes();
 }
 
 /// Outputs of every calibration set; an empty vector for a set that the engine refuses.

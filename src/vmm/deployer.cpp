@@ -376,6 +376,7 @@ planning::PlanRequest Deployer::plan_request(Job& job) {
             route.device = device.id;
             route.kind = std::string(to_string(device.kind));
             route.vendor = device.vendor;
+            route.model = device.name;
             const bool is_host = device.kind == DeviceKind::cpu;
             const double f32 = is_host ? host.f32_gflops : device.scores.f32_gflops > 0 ? device.scores.f32_gflops : default_gflops(device.kind);
             for (const std::string& name : from.precisions) {
@@ -401,6 +402,9 @@ planning::PlanRequest Deployer::plan_request(Job& job) {
             }
             request.routes.push_back(std::move(route));
         }
+    }
+    if (job.constraints.goal == Goal::throughput || job.constraints.min_throughput_per_s) {
+        for (planning::Route& route : planning::replica_routes(request.routes)) request.routes.push_back(std::move(route));
     }
     // The format's own runtime is believed where engines differ and nothing else decides: it comes first.
     if (job.located.format == ModelFormat::onnx) {

@@ -59,6 +59,19 @@ backend::CompileConfig ModelStages::config_for(const planning::CandidateKey& key
     return config;
 }
 
+std::vector<backend::CompileConfig> ModelStages::configs_for(const planning::CandidateKey& key) const {
+    const std::vector<std::string> devices = planning::devices_of(key.device);
+    std::vector<backend::CompileConfig> configs;
+    for (const std::string& device : devices) {
+        planning::CandidateKey own = key;
+        own.device = device;
+        own.streams = std::max(1, key.streams / static_cast<int>(devices.size()));
+        configs.push_back(config_for(own));
+        configs.back().throughput = throughput_ || key.streams > 1;
+    }
+    return configs;
+}
+
 void ModelStages::set_cut(const std::string& engine, const std::string& device, std::vector<planning::PlannedStage> stages) {
     cuts_[{engine, device}] = std::move(stages);
 }
@@ -127,15 +140,16 @@ std::shared_ptr<runtime::Stage> ModelStages::make_cut(const planning::CandidateK
 
 std::shared_ptr<runtime::Stage> ModelStages::make(const planning::CandidateKey& key) {
     if (const auto cut = cuts_.find({key.engine, key.device}); cut != cuts_.end()) return make_cut(key, cut->second);
-    const backend::CompileConfig config = config_for(key);
-    std::shared_ptr<backend::Executable> executable = backend_of(key).compile(*model(), config);
-    return std::make_shared<runtime::Stage>(key, std::move(executable), key.streams);
+    std::vector<std::shared_ptr<backend::Executable>> replicas;
+    for (const backend::CompileConfig& config : configs_for(key)) replicas.emplace_back(backend_of(key).compile(*model(), config));
+    return std::make_shared<runtime::Stage>(key, std::move(replicas), key.streams);
 }
 
 std::shared_ptr<runtime::Stage> ModelStages::import_stage(const planning::CandidateKey& key, std::span<const std::byte> blob,
                                                           const backend::Model& light) {
-    std::shared_ptr<backend::Executable> executable = backend_of(key).import_blob(blob, light, config_for(key));
-    return std::make_shared<runtime::Stage>(key, std::move(executable), key.streams, true);
+    std::vector<std::shared_ptr<backend::Executable>> replicas;
+    for (const backend::CompileConfig& config : configs_for(key)) replicas.emplace_back(backend_of(key).import_blob(blob, light, config));
+    return std::make_shared<runtime::Stage>(key, std::move(replicas), key.streams, true);
 }
 
 }  // namespace ai_vmm

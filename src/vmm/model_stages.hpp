@@ -43,7 +43,10 @@ public:
     /// "openvino 2026.4.1", for both engines if the model is cut.
     [[nodiscard]] std::string engine_version(const planning::CandidateKey& key) const;
     [[nodiscard]] const std::vector<Shape>& typical_shapes() const noexcept { return typical_shapes_; }
+    /// Of a candidate on one device.
     [[nodiscard]] backend::CompileConfig config_for(const planning::CandidateKey& key) const;
+    /// One per device of the candidate, which is not a cut.
+    [[nodiscard]] std::vector<backend::CompileConfig> configs_for(const planning::CandidateKey& key) const;
 
 private:
     [[nodiscard]] std::shared_ptr<runtime::Stage> make_cut(const planning::CandidateKey& key, const std::vector<planning::PlannedStage>& stages);

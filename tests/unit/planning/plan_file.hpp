@@ -122,6 +122,7 @@ private:
     }
     static bool route(Route& r, const std::string& key, const std::string& value) {
         if (key == "kind") return r.kind = value, true;
+        if (key == "replicas") return r.replicas = static_cast<int>(real(value)), true;
         if (key == "vendor") return r.vendor = value, true;
         if (key == "unsupported") return r.supported = false, r.reason = value, true;
         if (key == "bandwidth_gb_s") return r.memory_bandwidth_gb_s = real(value), true;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <latch>
 #include <thread>
 
@@ -140,6 +141,70 @@ TEST(DeploymentEngine, WithoutAWayBetweenPlacesADeviceTensorIsRefused) {
     const Tensor x = Tensor::borrow(ElementType::f32, {1, 2}, memory.data(), kThere, nullptr);
     std::vector<Tensor> outputs(1);
     EXPECT_EQ(error_of([&] { f.engine->run({&x, 1}, outputs, {}); }).code(), ErrorCode::unimplemented);
+}
+
+/// Adds `mark` to its input and counts who is inside at once.
+struct Replica {
+    std::atomic<int> calls{0}, inside{0}, most{0};
+    Behaviour behaviour(float mark) {
+        return [this, mark](std::span<const Tensor> inputs, std::span<Tensor> outputs, const std::atomic<bool>&) {
+            const int now = ++inside;
+            for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
+            }
+            std::this_thread::sleep_for(5ms);
+            outputs[0] = inputs[0].clone();
+            for (float& value : outputs[0].as<float>()) value += mark;
+            ++calls;
+            --inside;
+        };
+    }
+};
+
+TEST(DeploymentEngine, ReplicasShareOneQueueEvenly) {
+    std::array<Replica, 3> replicas;
+    std::vector<std::shared_ptr<backend::Executable>> executables;
+    for (std::size_t r = 0; r < replicas.size(); ++r) executables.push_back(std::make_shared<FakeExecutable>(replicas[r].behaviour(0)));
+    auto stage = std::make_shared<Stage>(key("a", 6), executables, 6);
+    EXPECT_EQ(stage->replica_count(), 3U);
+    {
+        DeploymentEngine engine({.name = "fake", .inputs = kIn, .outputs = kOut, .fallbacks = {}, .max_queue = 100, .copy = {}}, stage,
+                                std::make_shared<FakeFactory>());
+        // One caller at a time: whichever replica is free. Twelve at once: two in each.
+        std::vector<std::jthread> callers;
+        for (int c = 0; c < 12; ++c) {
+            callers.emplace_back([&] {
+                for (int call = 0; call < 10; ++call) {
+                    const Tensor x = Tensor::from<float>({1, 2}, {1, 2});
+                    std::vector<Tensor> outputs(1);
+                    engine.run({&x, 1}, outputs, {});
+                }
+            });
+        }
+        callers.clear();
+        EXPECT_EQ(engine.metrics().executions, 120U);
+    }
+    for (const Replica& replica : replicas) {
+        EXPECT_LE(replica.most, 2) << "no replica has more than its share of the slots";
+        EXPECT_GE(replica.calls, 20) << "each works";
+    }
+}
+
+TEST(Stage, SlotsGoToTheLeastBusyReplica) {
+    std::vector<std::shared_ptr<backend::Executable>> executables;
+    for (int r = 0; r < 2; ++r) executables.push_back(std::make_shared<FakeExecutable>(scale_by(1)));
+    Stage stage(key("a", 5), executables, 5);
+    std::vector<Stage::Slot*> slots;
+    std::array<int, 2> held{};
+    while (Stage::Slot* slot = stage.try_take()) {
+        ++held[slot->replica];
+        EXPECT_LE(std::abs(held[0] - held[1]), 1);
+        slots.push_back(slot);
+    }
+    EXPECT_EQ(held, (std::array{3, 2}));
+    for (Stage::Slot* slot : slots) {
+        if (slot->replica == 1) stage.put_back(slot);
+    }
+    EXPECT_EQ(stage.try_take()->replica, 1U);
 }
 
 TEST(DeploymentEngine, WritesGivenOutputsInPlace) {
