@@ -80,6 +80,12 @@ backend::Support Backend::supports(const backend::Model& model, const backend::C
     const std::vector<DeviceInfo> devices = enumerate();
     const bool known = std::ranges::any_of(devices, [&](const DeviceInfo& info) { return info.routes.front().backend_device == config.device; });
     if (!known) return {false, fmt::format("the cuda backend has no device \"{}\"", config.device), {}};
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = homes_.find(config.device);
+        const std::string failure = found == homes_.end() ? "" : found->second.device->failure();
+        if (!failure.empty()) return {false, fmt::format("device {} has failed: {}", config.device, failure), {}};
+    }
     backend::Support support{true, {}, {}};
     for (const auto& port : model.graph->inputs()) {
         if (!from_openvino(port.get_element_type()))

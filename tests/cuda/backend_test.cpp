@@ -273,6 +273,10 @@ TEST(CudaBackend, AFailedDeviceIsRefusedAndOthersGoOn) {
     EXPECT_EQ(code_of([&] { request->run({&x, 1}, outputs); }), ErrorCode::unavailable) << "so that the runtime turns away at once";
     EXPECT_EQ(code_of([&] { request->run({&x, 1}, outputs); }), ErrorCode::unavailable);
     EXPECT_EQ(code_of([&] { (void)two.compile(layer(16)); }), ErrorCode::unavailable);
+    const backend::Support support = two.backend.supports(layer(16), TwoDevices::config());
+    EXPECT_FALSE(support.supported);
+    EXPECT_NE(support.reason.find("has failed"), std::string::npos);
+    EXPECT_TRUE(two.backend.supports(layer(16), TwoDevices::config(1)).supported);
     EXPECT_EQ(code_of([&] { (void)two.on(0, x); }), ErrorCode::unavailable);
     EXPECT_NO_THROW(other_request->run({&x, 1}, outputs));
     EXPECT_NO_THROW((void)two.compile(layer(16), 1));
