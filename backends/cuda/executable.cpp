@@ -90,8 +90,11 @@ Executable::Executable(const Home& home, const backend::Model& model, const back
 
 namespace {
 
-MemoryEstimate memory_of(const Schedule& schedule) {
-    return {.weights = schedule.weight_bytes,
+/// A model with open shapes makes a program for each that comes, from the same constants.
+Program::Keep kept_by(const ov::Model& model) { return model.is_dynamic() ? Program::Keep::everything : Program::Keep::what_runs; }
+
+MemoryEstimate memory_of(const Schedule& schedule, Program::Keep keep) {
+    return {.weights = schedule.weight_bytes + (keep == Program::Keep::everything ? schedule.preparation_weight_bytes : 0),
             .arena = schedule.arena_bytes,
             .workspace = schedule.workspace_bytes,
             .staging = Execution::staging_bytes(schedule)};
@@ -121,7 +124,7 @@ backend::Outline Executable::outline(const Home& home, const backend::Model& mod
                     {.expected = "shapes for every input", .found = {}, .advice = "give the inputs' shapes"});
     }
     const Schedule schedule = make_schedule(lower(with_shapes(*made.graph_, made.shapes_), made.options_), *home.device);
-    return {memory_of(schedule), print(schedule)};
+    return {memory_of(schedule, kept_by(*made.graph_)), print(schedule)};
 }
 
 void Executable::check(const ov::Model& model, const std::vector<Dims>& shapes) { (void)deciding_inputs(model, shapes, {}); }
@@ -138,7 +141,8 @@ std::shared_ptr<const Program> Executable::program(const Key& key) {
         programs_.splice(programs_.begin(), programs_, found);
         return programs_.front().second;
     }
-    auto made = std::make_shared<const Program>(home_.device, lower(with_shapes(*graph_, key.shapes, key.values), options_), home_.weights);
+    auto made =
+        std::make_shared<const Program>(home_.device, lower(with_shapes(*graph_, key.shapes, key.values), options_), home_.weights, kept_by(*graph_));
     programs_.emplace_front(key, made);
     if (programs_.size() > kMostPrograms) programs_.pop_back();
     return made;
@@ -153,7 +157,7 @@ std::int64_t Executable::memory_bytes() const {
 
 MemoryEstimate Executable::memory() const {
     const std::lock_guard lock(mutex_);
-    return programs_.empty() ? MemoryEstimate{} : memory_of(programs_.front().second->schedule());
+    return programs_.empty() ? MemoryEstimate{} : memory_of(programs_.front().second->schedule(), kept_by(*graph_));
 }
 
 std::vector<std::pair<std::string, std::string>> Executable::properties() const {
@@ -168,7 +172,7 @@ std::vector<std::pair<std::string, std::string>> Executable::properties() const 
     all.emplace_back("KERNELS", count(Step::Kind::kernel));
     all.emplace_back("LIBRARY_CALLS", count(Step::Kind::library));
     all.emplace_back("HOST_STEPS", count(Step::Kind::host));
-    all.emplace_back("WEIGHT_BYTES", std::to_string(schedule.weight_bytes));
+    all.emplace_back("WEIGHT_BYTES", std::to_string(programs_.front().second->weight_bytes()));
     all.emplace_back("ARENA_BYTES", std::to_string(schedule.arena_bytes));
     all.emplace_back("WORKSPACE_BYTES", std::to_string(schedule.workspace_bytes));
     return all;

@@ -386,6 +386,25 @@ TEST(CudaTransformer, WindowsAreCutBeforeTheProduct) {
     EXPECT_EQ(device->attentions.front().q_strides, (Dims{6 * 3 * kWidth, kHead, 3 * kWidth, 1}));
 }
 
+TEST(CudaTransformer, WeightsAreHeldOnce) {
+    // 48 KiB of f32 in three products that become one.
+    Model m;
+    const Output x = m.input({4, 64});
+    ov::OutputVector results;
+    for (int k = 0; k < 3; ++k) results.push_back(make<v0::Sigmoid>(m.linear(x, 64, 64, false)));
+    constexpr std::int64_t kWeights = 3 * 64 * 64;
+    const auto device = std::make_shared<LibraryDevice>();
+    for (const Type type : {Type::f32, Type::f16}) {
+        for (const auto keep : {Program::Keep::what_runs, Program::Keep::everything}) {
+            const Program program(device, m.lowered(results, type), std::make_shared<WeightStore>(device), keep);
+            const std::int64_t merged = kWeights * bits(type) / 8, given = keep == Program::Keep::everything ? kWeights * 4 : 0;
+            EXPECT_EQ(program.weight_bytes(), merged + given);
+            EXPECT_EQ(device->counters().allocated_bytes, merged + given);
+        }
+        EXPECT_EQ(device->counters().allocated_bytes, 0);
+    }
+}
+
 TEST(CudaViews, ChainsAreOneChain) {
     Graph graph;
     Builder b(graph);

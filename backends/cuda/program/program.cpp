@@ -79,8 +79,8 @@ std::int64_t WeightStore::bytes() const {
     return total;
 }
 
-Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights)
-    : device_(std::move(device)), weights_(std::move(weights)), schedule_(make_schedule(std::move(graph), *device_)) {
+Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights, Keep keep)
+    : device_(std::move(device)), weights_(std::move(weights)), keep_(keep), schedule_(make_schedule(std::move(graph), *device_)) {
     if (!schedule_.kernels.empty()) {
         const ModuleSource source = module_source(schedule_);
         module_ = device_->load(source.text);
@@ -100,6 +100,18 @@ Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<We
         const Buffer temporary(device_, static_cast<std::size_t>(schedule_.preparation_bytes));
         const Buffer workspace(device_, static_cast<std::size_t>(schedule_.workspace_bytes));
         std::vector<DevicePtr> roots = fixed_;
+        std::vector<Buffer> passing;
+        for (ValueId id : schedule_.preparation_weights) {
+            const Value& value = schedule_.graph.value(id);
+            if (keep_ == Keep::everything) {
+                held_.push_back(weights_->upload(value, *stream));
+                roots[static_cast<std::size_t>(id)] = held_.back()->memory.get();
+                continue;
+            }
+            passing.emplace_back(device_, size_of(value));
+            if (size_of(value) != 0) stream->upload(passing.back().get(), value.constant.data, size_of(value));
+            roots[static_cast<std::size_t>(id)] = passing.back().get();
+        }
         for (const auto& [id, offset] : schedule_.preparation_offsets)
             roots[static_cast<std::size_t>(id)] = temporary.get() + static_cast<DevicePtr>(offset);
         enqueue(schedule_.prepare, 0, schedule_.prepare.size(), roots, workspace.get(), *stream);
@@ -107,7 +119,11 @@ Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<We
     }
 }
 
-std::int64_t Program::memory_bytes() const noexcept { return schedule_.weight_bytes + schedule_.arena_bytes + schedule_.workspace_bytes; }
+std::int64_t Program::weight_bytes() const noexcept {
+    return schedule_.weight_bytes + (keep_ == Keep::everything ? schedule_.preparation_weight_bytes : 0);
+}
+
+std::int64_t Program::memory_bytes() const noexcept { return weight_bytes() + schedule_.arena_bytes + schedule_.workspace_bytes; }
 
 std::vector<DevicePtr> Program::roots(DevicePtr arena) const {
     std::vector<DevicePtr> all = fixed_;

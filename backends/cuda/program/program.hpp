@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <map>
@@ -43,13 +44,19 @@ private:
 /// Compiled for one set of shapes. Immutable after construction; several executions may share it.
 class Program {
 public:
+    enum class Keep : std::uint8_t {
+        what_runs,  ///< constants that steps read; what weights of other types are made from leaves the device again
+        everything  ///< so that a program of the same model for other shapes uploads nothing
+    };
     /// Schedules, compiles the kernels, uploads the constants and computes what depends on them alone.
     /// @throws Error(unimplemented, resource_exhausted, internal).
-    Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights);
+    Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights, Keep keep = Keep::what_runs);
 
     [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
     [[nodiscard]] Device& device() const noexcept { return *device_; }
-    /// Memory of weights, of results computed from them, and of one execution, bytes.
+    /// Memory of weights and of results computed from them, bytes.
+    [[nodiscard]] std::int64_t weight_bytes() const noexcept;
+    /// That, and memory of one execution.
     [[nodiscard]] std::int64_t memory_bytes() const noexcept;
 
 private:
@@ -60,6 +67,7 @@ private:
 
     const std::shared_ptr<Device> device_;
     const std::shared_ptr<WeightStore> weights_;
+    const Keep keep_;
     Schedule schedule_;
     std::shared_ptr<Module> module_;
     std::vector<Kernel> kernels_;

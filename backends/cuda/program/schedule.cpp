@@ -837,11 +837,12 @@ private:
             return all;
         };
         auto once = lifetimes(out_.prepare), always = lifetimes(out_.steps);
-        std::set<ValueId> weights, prepared;
-        for (const auto* map : {&once, &always}) {
-            for (const auto& [root, life] : *map) {
-                if (value(root).source == Source::constant) weights.insert(root);
-            }
+        std::set<ValueId> weights, preparation_weights, prepared;
+        for (const auto& [root, life] : always) {
+            if (value(root).source == Source::constant) weights.insert(root);
+        }
+        for (const auto& [root, life] : once) {
+            if (value(root).source == Source::constant && weights.count(root) == 0) preparation_weights.insert(root);
         }
         for (const auto& [root, life] : always) {
             if (value(root).source == Source::node && prepared_[static_cast<std::size_t>(root)]) prepared.insert(root);
@@ -876,10 +877,15 @@ private:
         pack(once, out_.preparation_offsets, out_.preparation_bytes, prepared);
         pack(always, out_.arena_offsets, out_.arena_bytes, prepared);
         out_.weights.assign(weights.begin(), weights.end());
+        out_.preparation_weights.assign(preparation_weights.begin(), preparation_weights.end());
         out_.prepared.assign(prepared.begin(), prepared.end());
-        for (const auto* roots : {&out_.weights, &out_.prepared}) {
-            for (ValueId root : *roots) out_.weight_bytes += (bytes(value(root).type, value(root).dims) + 255) / 256 * 256;
-        }
+        const auto sum = [&](const std::vector<ValueId>& roots) {
+            std::int64_t total = 0;
+            for (ValueId root : roots) total += (bytes(value(root).type, value(root).dims) + 255) / 256 * 256;
+            return total;
+        };
+        out_.weight_bytes = sum(out_.weights) + sum(out_.prepared);
+        out_.preparation_weight_bytes = sum(out_.preparation_weights);
     }
 
     Device& device_;

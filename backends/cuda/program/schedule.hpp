@@ -31,13 +31,15 @@ struct Schedule {
     std::vector<std::string> kernels;                     ///< distinct texts; `@` stands for the name
     std::vector<Step> prepare;                            ///< run once: what depends on constants alone
     std::vector<Step> steps;                              ///< run every time
-    std::vector<ValueId> weights;                         ///< constants to upload
+    std::vector<ValueId> weights;                         ///< constants that `steps` reads
+    std::vector<ValueId> preparation_weights;             ///< constants that `prepare` alone reads
     std::vector<ValueId> prepared;                        ///< roots that `prepare` writes and `steps` reads
     std::map<ValueId, std::int64_t> arena_offsets;        ///< of every root that lives in the arena, inputs and outputs included
     std::map<ValueId, std::int64_t> preparation_offsets;  ///< of roots needed during `prepare` alone
     std::int64_t arena_bytes = 0;
     std::int64_t preparation_bytes = 0;
     std::int64_t weight_bytes = 0;                      ///< of `weights` and `prepared`
+    std::int64_t preparation_weight_bytes = 0;          ///< of `preparation_weights`
     std::int64_t workspace_bytes = 0;                   ///< the most that a library call needs
     std::map<int, std::shared_ptr<LibraryCall>> calls;  ///< per node
     [[nodiscard]] bool has_host_steps() const;
