@@ -42,7 +42,8 @@ TEST(RefusedNodes, AttributesAndInputsThatMustBeKnown) {
     const auto x = std::make_shared<ov::op::v0::Parameter>(f32, ov::Shape{1, 4});
     const auto y = std::make_shared<ov::op::v0::Parameter>(f32, ov::Shape{4});
     const auto sum = named(std::make_shared<ov::op::v1::Add>(x, y), "sum");
-    const auto old = named(std::make_shared<ov::op::v1::Add>(x, y, ov::op::AutoBroadcastSpec(ov::op::AutoBroadcastType::PDPD, -1)), "old");
+    const auto sign = std::make_shared<ov::op::v1::Greater>(x, y);
+    const auto old = named(std::make_shared<ov::op::v1::Select>(sign, x, y, ov::op::AutoBroadcastSpec(ov::op::AutoBroadcastType::PDPD, -1)), "old");
     const auto list = refused({sum, old}, {x, y}, {{1, 4}, {4}});
     ASSERT_EQ(list.size(), 1U);
     EXPECT_NE(list.at("old").find("PDPD"), std::string::npos) << list.at("old");
