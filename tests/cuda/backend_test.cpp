@@ -29,8 +29,10 @@ struct TwoDevices {
                         return entries;
                     },
                     "test"};
-    [[nodiscard]] std::unique_ptr<backend::Executable> compile(const backend::Model& model, int device = 0) {
-        return backend.compile(model, config(device));
+    [[nodiscard]] std::unique_ptr<backend::Executable> compile(const backend::Model& model, int device = 0, Precision precision = Precision::f32) {
+        backend::CompileConfig how = config(device);
+        how.precision = precision;
+        return backend.compile(model, how);
     }
     [[nodiscard]] static backend::CompileConfig config(int device = 0) {
         backend::CompileConfig config;
@@ -221,16 +223,19 @@ TEST(CudaBackend, TellsItsBytesBeforeAnythingIsLoaded) {
     EXPECT_EQ(executable->memory_bytes(), outline.memory.device_bytes());
 }
 
-TEST(CudaBackend, DeploymentsOfOneModelShareItsWeights) {
+class CudaWeights : public ::testing::TestWithParam<Precision> {};
+
+TEST_P(CudaWeights, OfOneModelAreThereOnce) {
     TwoDevices two;
+    const auto make = [&](int layers) { return two.compile(layer(128, layers), 0, GetParam()); };
     const auto bytes = [&] { return two.devices[0]->counters().allocated_bytes; };
     {
-        const auto first = two.compile(layer(128, 2));
+        const auto first = make(2);
         const std::int64_t alone = bytes();
-        EXPECT_GE(alone, 2 * 128 * 128 * 4);
-        const auto second = two.compile(layer(128, 2));  // other memory of equal content
+        EXPECT_GE(alone, 2 * 128 * 128 * (GetParam() == Precision::f32 ? 4 : 2));
+        const auto second = make(2);  // other memory of equal content
         EXPECT_EQ(bytes(), alone);
-        const auto other = two.compile(layer(128, 3));
+        const auto other = make(3);
         EXPECT_GT(bytes(), alone) << "its third layer is its own";
         EXPECT_LT(bytes(), 2 * alone);
         const Tensor x = ramp({4, 128}, 1);
@@ -245,6 +250,10 @@ TEST(CudaBackend, DeploymentsOfOneModelShareItsWeights) {
     }
     EXPECT_EQ(bytes(), 0) << "what nobody holds is freed";
 }
+
+// f32 weights are uploaded, or laid out for the products that read them; f16 ones are made from them.
+INSTANTIATE_TEST_SUITE_P(Precisions, CudaWeights, ::testing::Values(Precision::f32, Precision::f16),
+                         [](const auto& which) { return std::string(to_string(which.param)); });
 
 TEST(CudaBackend, ProfilesEachStep) {
     TwoDevices two;

@@ -314,10 +314,10 @@ TEST(CudaTransformer, TransposedRowsMoveBehindTheProduct) {
 TEST(CudaTransformer, OneSequenceHasNoCopyEither) {
     // Swapping a dimension of 1 is no transpose: the residual is still the product's.
     Model m;
-    const Output x = m.input({1, 7, kWidth});
+    const Output x = m.input({1, 9, kWidth});
     const auto device = std::make_shared<LibraryDevice>();
-    const Output flat = Model::reshape(Model::transpose(Model::gelu(x), {1, 0, 2}), {7, kWidth});
-    const Output back = Model::transpose(Model::reshape(m.gemm(flat, kWidth, kWidth), {7, 1, kWidth}), {1, 0, 2});
+    const Output flat = Model::reshape(Model::transpose(Model::gelu(x), {1, 0, 2}), {9, kWidth});
+    const Output back = Model::transpose(Model::reshape(m.gemm(flat, kWidth, kWidth), {9, 1, kWidth}), {1, 0, 2});
     EXPECT_EQ(m.run(device, {Model::add(back, x)}, Type::f32, 1e-5), (Steps{"kernel", "Matmul"}));
     EXPECT_TRUE(device->matmuls.front().residual);
 }

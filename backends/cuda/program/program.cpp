@@ -3,8 +3,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <future>
+#include <set>
+#include <thread>
 
 #include "ai_vmm/error.hpp"
+#include "base/hash.hpp"
+#include "fmt/format.h"
+#include "fmt/ranges.h"
 
 namespace ai_vmm::cuda {
 namespace {
@@ -70,13 +76,91 @@ std::shared_ptr<const Weight> WeightStore::upload(const Value& value, Stream& st
     return weight;
 }
 
+std::shared_ptr<const PreparedWeight> WeightStore::find(const std::string& recipe) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = prepared_.find(recipe);
+    return found == prepared_.end() ? nullptr : found->second.lock();
+}
+
+std::shared_ptr<const PreparedWeight> WeightStore::add(const std::string& recipe, std::shared_ptr<const PreparedWeight> made) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(prepared_, [](const auto& entry) { return entry.second.expired(); });
+    std::weak_ptr<const PreparedWeight>& entry = prepared_[recipe];
+    if (auto held = entry.lock()) return held;
+    entry = made;
+    return made;
+}
+
 std::int64_t WeightStore::bytes() const {
     const std::lock_guard lock(mutex_);
     std::int64_t total = 0;
-    for (const auto& [hash, entry] : weights_) {
-        if (const auto weight = entry.lock()) total += static_cast<std::int64_t>(aligned(static_cast<std::int64_t>(weight->bytes)));
-    }
+    const auto count = [&total](const auto& entry) {
+        if (const auto held = entry.second.lock()) total += static_cast<std::int64_t>(aligned(static_cast<std::int64_t>(held->bytes)));
+    };
+    for (const auto& entry : weights_) count(entry);
+    for (const auto& entry : prepared_) count(entry);
     return total;
+}
+
+std::map<ValueId, std::string> recipes(const Schedule& schedule) {
+    // The constants' bytes are most of the work: several threads share it.
+    std::vector<ValueId> constants;
+    for (const auto* list : {&schedule.weights, &schedule.preparation_weights}) {
+        for (ValueId id : *list) {
+            const bool read = std::ranges::any_of(schedule.prepare, [&](const Step& step) {
+                return std::ranges::any_of(step.arguments, [&](ValueId argument) {
+                    const auto& place = schedule.places[static_cast<std::size_t>(argument)];
+                    return place && place->root == id;
+                });
+            });
+            if (read) constants.push_back(id);
+        }
+    }
+    std::ranges::sort(constants, std::greater{}, [&](ValueId id) { return size_of(schedule.graph.value(id)); });
+    std::vector<std::string> digests(constants.size());
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&] {
+        for (std::size_t k = next++; k < constants.size(); k = next++) {
+            const Value& value = schedule.graph.value(constants[k]);
+            digests[k] = base::sha256_hex(std::span(value.constant.data, size_of(value)));
+        }
+    };
+    {
+        std::vector<std::future<void>> workers;
+        const std::size_t most = std::min<std::size_t>({4, std::thread::hardware_concurrency(), constants.size()});
+        for (std::size_t k = 1; k < most; ++k) workers.push_back(std::async(std::launch::async, work));
+        work();
+        for (auto& worker : workers) worker.get();
+    }
+    std::map<ValueId, std::string> content;
+    for (std::size_t k = 0; k < constants.size(); ++k) content[constants[k]] = digests[k];
+
+    std::set<ValueId> by_library;
+    for (const Step& step : schedule.prepare) {
+        std::string text;
+        bool exact = step.kind == Step::Kind::kernel;
+        if (exact) text = schedule.kernels[static_cast<std::size_t>(step.index)];
+        text += fmt::format("\n{} {}", fmt::join(step.launch.grid, ","), fmt::join(step.launch.block, ","));
+        for (ValueId id : step.arguments) {
+            const Place& place = *schedule.places[static_cast<std::size_t>(id)];
+            exact = exact && by_library.count(place.root) == 0;
+            text += fmt::format("\n{} {} {}", content[place.root], to_string(schedule.graph.value(id).type), place.offset);
+        }
+        const std::string digest = base::sha256_hex(text);
+        for (std::size_t k = 0; k < step.arguments.size(); ++k) {
+            const ValueId root = schedule.places[static_cast<std::size_t>(step.arguments[k])]->root;
+            if (schedule.graph.value(root).source == Source::constant) continue;
+            content[root] = fmt::format("{} {}", digest, k);
+            if (!exact) by_library.insert(root);
+        }
+    }
+    std::map<ValueId, std::string> all;
+    for (ValueId root : schedule.prepared) {
+        if (by_library.count(root) == 0 && content.count(root) != 0) {
+            all[root] = fmt::format("{} of {} bytes", content.at(root), size_of(schedule.graph.value(root)));
+        }
+    }
+    return all;
 }
 
 Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights, Keep keep)
@@ -92,30 +176,64 @@ Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<We
         held_.push_back(weights_->upload(schedule_.graph.value(id), *stream));
         fixed_[static_cast<std::size_t>(id)] = held_.back()->memory.get();
     }
-    for (ValueId id : schedule_.prepared) {
-        prepared_.emplace_back(device_, size_of(schedule_.graph.value(id)));
-        fixed_[static_cast<std::size_t>(id)] = prepared_.back().get();
+    prepare(*stream);
+}
+
+void Program::prepare(Stream& stream) {
+    if (keep_ == Keep::everything) {
+        for (ValueId id : schedule_.preparation_weights) held_.push_back(weights_->upload(schedule_.graph.value(id), stream));
     }
-    if (!schedule_.prepare.empty()) {
+    if (schedule_.prepared.empty()) return;
+    const std::map<ValueId, std::string> recipe_of = recipes(schedule_);
+    std::map<ValueId, std::shared_ptr<PreparedWeight>> made;
+    std::map<ValueId, std::shared_ptr<const PreparedWeight>> found;
+    for (ValueId id : schedule_.prepared) {
+        const auto recipe = recipe_of.find(id);
+        if (recipe != recipe_of.end()) found[id] = weights_->find(recipe->second);
+    }
+    std::erase_if(found, [](const auto& entry) { return entry.second == nullptr; });
+    if (found.size() < schedule_.prepared.size()) {
         const Buffer temporary(device_, static_cast<std::size_t>(schedule_.preparation_bytes));
         const Buffer workspace(device_, static_cast<std::size_t>(schedule_.workspace_bytes));
         std::vector<DevicePtr> roots = fixed_;
         std::vector<Buffer> passing;
-        for (ValueId id : schedule_.preparation_weights) {
-            const Value& value = schedule_.graph.value(id);
-            if (keep_ == Keep::everything) {
-                held_.push_back(weights_->upload(value, *stream));
-                roots[static_cast<std::size_t>(id)] = held_.back()->memory.get();
+        const auto add_passing = [&](ValueId id) {
+            passing.emplace_back(device_, size_of(schedule_.graph.value(id)));
+            roots[static_cast<std::size_t>(id)] = passing.back().get();
+        };
+        for (ValueId id : schedule_.prepared) {
+            const std::size_t size = size_of(schedule_.graph.value(id));
+            if (found.count(id) != 0) {  // others read it: this time it is computed for what depends on it
+                add_passing(id);
                 continue;
             }
-            passing.emplace_back(device_, size_of(value));
-            if (size_of(value) != 0) stream->upload(passing.back().get(), value.constant.data, size_of(value));
-            roots[static_cast<std::size_t>(id)] = passing.back().get();
+            made[id] = std::make_shared<PreparedWeight>(PreparedWeight{.memory = Buffer(device_, size), .bytes = size});
+            roots[static_cast<std::size_t>(id)] = made[id]->memory.get();
+        }
+        for (std::size_t k = 0; k < schedule_.preparation_weights.size(); ++k) {
+            const ValueId id = schedule_.preparation_weights[k];
+            const Value& value = schedule_.graph.value(id);
+            if (keep_ == Keep::everything) {
+                roots[static_cast<std::size_t>(id)] = held_[schedule_.weights.size() + k]->memory.get();
+                continue;
+            }
+            add_passing(id);
+            if (size_of(value) != 0) stream.upload(passing.back().get(), value.constant.data, size_of(value));
         }
         for (const auto& [id, offset] : schedule_.preparation_offsets)
             roots[static_cast<std::size_t>(id)] = temporary.get() + static_cast<DevicePtr>(offset);
-        enqueue(schedule_.prepare, 0, schedule_.prepare.size(), roots, workspace.get(), *stream);
-        stream->synchronize();
+        enqueue(schedule_.prepare, 0, schedule_.prepare.size(), roots, workspace.get(), stream);
+        stream.synchronize();
+    }
+    for (ValueId id : schedule_.prepared) {
+        const auto known = found.find(id);
+        if (known != found.end()) {
+            prepared_.push_back(known->second);
+        } else {
+            const auto recipe = recipe_of.find(id);
+            prepared_.push_back(recipe == recipe_of.end() ? made.at(id) : weights_->add(recipe->second, made.at(id)));
+        }
+        fixed_[static_cast<std::size_t>(id)] = prepared_.back()->memory.get();
     }
 }
 

@@ -25,21 +25,36 @@ struct Weight {
     std::size_t bytes = 0;
 };
 
+/// What a program computed from constants alone.
+struct PreparedWeight {
+    Buffer memory;
+    std::size_t bytes = 0;
+};
+
 /// Constants on a device, uploaded once however many programs read them: those of equal bytes are one, whichever model they come from, as long as
-/// anybody holds them. Thread-safe.
+/// anybody holds them; and so is what was computed from equal constants by equal kernels. Thread-safe.
 class WeightStore {
 public:
     explicit WeightStore(std::shared_ptr<Device> device) : device_(std::move(device)) {}
     /// A copy of the constant on the device. @throws Error(resource_exhausted, internal).
     [[nodiscard]] std::shared_ptr<const Weight> upload(const Value& value, Stream& stream);
+    /// What was computed by a recipe (see recipes()); nullptr if nobody holds it.
+    [[nodiscard]] std::shared_ptr<const PreparedWeight> find(const std::string& recipe) const;
+    /// For find(), once its content is there. @returns what another program has added meanwhile, or `made`
+    [[nodiscard]] std::shared_ptr<const PreparedWeight> add(const std::string& recipe, std::shared_ptr<const PreparedWeight> made);
     /// Of all that are held, as allocated.
     [[nodiscard]] std::int64_t bytes() const;
 
 private:
     const std::shared_ptr<Device> device_;
-    mutable std::mutex mutex_;                                           // guards weights_
-    std::multimap<std::uint64_t, std::weak_ptr<const Weight>> weights_;  // by a hash of size and some bytes
+    mutable std::mutex mutex_;                                             // guards what follows
+    std::multimap<std::uint64_t, std::weak_ptr<const Weight>> weights_;    // by a hash of size and some bytes
+    std::map<std::string, std::weak_ptr<const PreparedWeight>> prepared_;  // by recipe
 };
+
+/// Per root of Schedule::prepared what its content follows from, as a digest: the constants' bytes and the text, launch and operands of every kernel
+/// that touched it. Equal recipes, equal contents. Those that a library computed have none.
+[[nodiscard]] std::map<ValueId, std::string> recipes(const Schedule& schedule);
 
 /// Compiled for one set of shapes. Immutable after construction; several executions may share it.
 class Program {
@@ -63,6 +78,7 @@ private:
     friend class Execution;
     void enqueue(const std::vector<Step>& steps, std::size_t begin, std::size_t end, const std::vector<DevicePtr>& roots, DevicePtr workspace,
                  Stream& stream) const;
+    void prepare(Stream& stream);
     [[nodiscard]] std::vector<DevicePtr> roots(DevicePtr arena) const;
 
     const std::shared_ptr<Device> device_;
@@ -73,7 +89,7 @@ private:
     std::vector<Kernel> kernels_;
     std::vector<DevicePtr> fixed_;  ///< per value: the address of a constant or prepared root, else 0
     std::vector<std::shared_ptr<const Weight>> held_;
-    std::vector<Buffer> prepared_;
+    std::vector<std::shared_ptr<const PreparedWeight>> prepared_;
     mutable std::mutex calls_mutex_;  ///< library calls run from one thread at a time
 };
 

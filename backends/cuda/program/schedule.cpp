@@ -736,7 +736,7 @@ private:
         // Rows along k: of A, and of B as it stands for n columns.
         const auto fit = [&](std::size_t k, bool swapped, std::int64_t& row_stride) {
             const std::size_t rows = swapped ? 2 : 1, inner = 3 - rows;
-            const Dims& dims = value(input(k)).dims;
+            const Dims dims = value(input(k)).dims;  // a copy grows the graph
             const auto stride = [&](std::size_t d) { return dims[d] == 1 ? (d == inner ? 1 : spec.k) : place(input(k))->strides[d]; };
             if (!place(input(k)) || !fits_skinny(spec, stride(rows), stride(inner), place(input(k))->offset)) {
                 Dims strides(3, spec.k);
