@@ -51,7 +51,8 @@ std::string every_name() {
     kernel("const void* a, void* b, u64* c, u32* d",
            "    words4 w = load16((const char*)a + 16 * THREAD);\n    words2 v = load8(a);\n    f16 h = low_f16(w.w[0]), g = high_f16(w.w[1]);\n"
            "    bf16 p = low_bf16(w.w[2]), q = high_bf16(w.w[3]);\n    w.w[0] = pack_f16(g, h);\n    w.w[1] = pack_bf16(p, q);\n"
-           "    store16((char*)b + 16 * THREAD, w);\n    store8(b, v);\n    store4(b, load4(a) + 1u);\n    c[THREAD] = f64_bits(bits_f64(c[THREAD]) + 1.0);\n"
+           "    store16((char*)b + 16 * THREAD, w);\n    store8(b, v);\n    store4(b, load4(a) + 1u);\n    c[THREAD] = f64_bits(bits_f64(c[THREAD]) "
+           "+ 1.0);\n"
            "    d[THREAD] = f32_bits(bits_f32(d[THREAD]) + 1.0f);");
     kernel("const f32* GLOBAL a, f32* GLOBAL b, f64* c, i32* d, i64* e",
            "    SHARED f32 part[BLOCK];\n    f32 x = a[THREAD];\n    int step;\n    part[THREAD] = x;\n    BARRIER();\n"
