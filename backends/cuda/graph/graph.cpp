@@ -29,6 +29,7 @@ std::string_view op_name(const Node& node) noexcept {
         std::string_view operator()(const Matmul&) const { return "Matmul"; }
         std::string_view operator()(const Convolution& what) const { return what.spec.transposed ? "ConvolutionTranspose" : "Convolution"; }
         std::string_view operator()(const Attention&) const { return "Attention"; }
+        std::string_view operator()(const Excitation&) const { return "Excitation"; }
         std::string_view operator()(const Recurrent&) const { return "Recurrent"; }
         std::string_view operator()(const Custom& what) const { return what.op; }
         std::string_view operator()(const HostCall& what) const { return what.op; }
@@ -101,7 +102,7 @@ ValueId Builder::add_value(Type type, Dims dims, Source source, int index) {
 }
 
 std::vector<ValueId> Builder::add_node(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
-                                       std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Recurrent, Custom, HostCall> what) {
+                                       std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what) {
     Node node{std::move(what), std::move(inputs), {}, name_};
     for (const auto& [type, dims] : outputs) node.outputs.push_back(add_value(type, dims, Source::node, static_cast<int>(graph_.nodes.size())));
     graph_.nodes.push_back(node);
@@ -175,6 +176,12 @@ ValueId Builder::attention(std::vector<ValueId> inputs, AttentionSpec spec) {
     Dims out{spec.batch, spec.heads, spec.queries, spec.value_size};
     const Type type = spec.type;
     return add_node({{type, std::move(out)}}, std::move(inputs), Attention{std::move(spec)}).front();
+}
+
+ValueId Builder::excitation(std::vector<ValueId> inputs, Excitation what) {
+    const Type type = what.type;
+    Dims out = dims(inputs.front());
+    return add_node({{type, std::move(out)}}, std::move(inputs), std::move(what)).front();
 }
 
 std::vector<ValueId> Builder::recurrent(std::vector<ValueId> inputs, Recurrent what) {

@@ -96,6 +96,17 @@ struct Attention {
     AttentionSpec spec;
 };
 
+/// Squeeze and excitation of few images: every channel of X times its gate, g(second(W2 @ first(W1 @ pooled + bias 1) + bias 2)).
+/// Inputs: X (N, C, spatial..), pooled (1, N, C), W1 (1, squeezed, C), W2 (1, C, squeezed), then biases 1 (squeezed) and 2 (C) where present. Output
+/// as X; both lie channels-last.
+struct Excitation {
+    Type type = Type::f32;
+    std::int64_t squeezed = 0;
+    bool bias1 = false, bias2 = false;
+    Activation first = Activation::none, second = Activation::none;
+    std::vector<std::string> gate;  ///< bodies of functions of f32 `a`, applied one after another
+};
+
 /// A recurrence over whole sequences in the layout of RecurrentSpec. Inputs: X, H0, (C0), then the results of `alternative`, the same computation in
 /// other nodes. Outputs: Y, HN, (CN). Weights are f32 constants as RecurrentCall::pack_weights() takes them.
 struct Recurrent {
@@ -132,7 +143,7 @@ struct HostCall {
 };
 
 struct Node {
-    std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Recurrent, Custom, HostCall> what;
+    std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what;
     std::vector<ValueId> inputs;
     std::vector<ValueId> outputs;
     std::string name;  ///< of the model's operation it came from
@@ -185,6 +196,7 @@ public:
     ValueId matmul(ValueId a, ValueId b, MatmulSpec spec);
     ValueId convolution(std::vector<ValueId> inputs, ConvolutionSpec spec);
     ValueId attention(std::vector<ValueId> inputs, AttentionSpec spec);
+    ValueId excitation(std::vector<ValueId> inputs, Excitation what);
     std::vector<ValueId> recurrent(std::vector<ValueId> inputs, Recurrent what);
     std::vector<ValueId> custom(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs, Custom what);
     std::vector<ValueId> host(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs, HostCall what);
@@ -201,7 +213,7 @@ public:
 private:
     ValueId add_value(Type type, Dims dims, Source source, int index);
     std::vector<ValueId> add_node(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
-                                  std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Recurrent, Custom, HostCall> what);
+                                  std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what);
     [[nodiscard]] bool constant(ValueId id) const { return value(id).source == Source::constant || constant_.count(id) != 0; }
 
     Graph& graph_;

@@ -30,6 +30,10 @@ struct FuseOptions {
 /// squeeze-and-excitation. fuse() comes before.
 [[nodiscard]] Graph products_of_patches(Graph graph);
 
+/// Squeeze and excitation, two products of few rows and the channels that their result scales, becomes Excitation where both matrices are small.
+/// products_of_patches() comes before.
+[[nodiscard]] Graph recognise_excitation(Graph graph);
+
 /// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.
 [[nodiscard]] Graph recognise_attention(Graph graph);
 

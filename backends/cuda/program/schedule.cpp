@@ -11,6 +11,7 @@
 
 #include "ai_vmm/error.hpp"
 #include "codegen/attention.hpp"
+#include "codegen/excitation.hpp"
 #include "codegen/skinny.hpp"
 #include "graph/passes.hpp"
 
@@ -24,7 +25,8 @@ constexpr int kMostLeaves = 8;
 
 bool is_library(const Node& node) {
     return std::holds_alternative<Matmul>(node.what) || std::holds_alternative<Convolution>(node.what) ||
-           std::holds_alternative<Attention>(node.what) || std::holds_alternative<Recurrent>(node.what);
+           std::holds_alternative<Attention>(node.what) || std::holds_alternative<Recurrent>(node.what) ||
+           std::holds_alternative<Excitation>(node.what);
 }
 
 /// Strides of `to` over memory that holds `from` with `strides`, if no copy is needed.
@@ -216,7 +218,9 @@ private:
     /// Whether a value can be stored row-major where it is made.
     bool lies_row_major(ValueId id) {
         const Node* node = graph().producer(id);
-        if (node == nullptr || std::holds_alternative<Convolution>(node->what) || std::holds_alternative<Attention>(node->what)) return false;
+        if (node == nullptr || std::holds_alternative<Convolution>(node->what) || std::holds_alternative<Attention>(node->what) ||
+            std::holds_alternative<Excitation>(node->what))
+            return false;
         const auto* compute = std::get_if<Compute>(&node->what);
         return compute == nullptr || compute->view.kind == View::Kind::none;
     }
@@ -293,6 +297,8 @@ private:
             out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
             out_.calls[n] = call;
             steps_for(node).push_back({Step::Kind::library, n, {}, arguments_of(n), node.name});
+        } else if (std::holds_alternative<Excitation>(node.what)) {
+            run_excitation(n);
         } else {
             visit_library(n);
         }
@@ -461,6 +467,8 @@ private:
         std::iota(order.begin(), order.end(), 0);
         if (outputs_.count(id) != 0) return order;
         for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
+            if (k == 0 && std::holds_alternative<Excitation>(graph().nodes[static_cast<std::size_t>(n)].what))
+                return channels_last_order(dims.size());
             const auto* convolution = std::get_if<Convolution>(&graph().nodes[static_cast<std::size_t>(n)].what);
             if (convolution == nullptr || dims.size() < 3) continue;
             if (k != 2 || !convolution->spec.bias) return channels_last_order(dims.size());
@@ -566,6 +574,18 @@ private:
         place(output) = Place{output, out, 0};
         emit(depthwise_kernel(graph(), out_.places, graph().nodes[static_cast<std::size_t>(n)], target_),
              Node(graph().nodes[static_cast<std::size_t>(n)]));
+    }
+
+    void run_excitation(int n) {
+        const auto input = [&](std::size_t k) { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
+        const Dims x = strides_in_order(value(input(0)).dims, channels_last_order(value(input(0)).dims.size()));
+        require_own_layout(n, 0, x);
+        const std::size_t inputs = graph().nodes[static_cast<std::size_t>(n)].inputs.size();
+        for (std::size_t k = 1; k < inputs; ++k) require_own_layout(n, k, row_major_strides(value(input(k)).dims));
+        const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
+        place(output) = Place{output, x, 0};
+        const Node node = graph().nodes[static_cast<std::size_t>(n)];
+        emit(excitation_kernel(graph(), out_.places, node, target_), node);
     }
 
     /// require_layout(), and an address that 16-byte accesses take.
@@ -924,7 +944,7 @@ bool Schedule::has_host_steps() const {
 Schedule make_schedule(Graph graph, Device& device) {
     graph = recognise_attention(simplify(choose_recurrences(std::move(graph), device)));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
-    graph = merge_products(products_of_patches(fuse(std::move(graph))));
+    graph = merge_products(recognise_excitation(products_of_patches(fuse(std::move(graph)))));
     for (;;) {
         try {
             return Scheduler(graph, device).run();
