@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Pooling, resampling and the other lowerings of vision and speech, against OpenVINO.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include "cuda/library_device.hpp"
 #include "cuda/trial.hpp"
+#include "lower/lower.hpp"
+#include "program/schedule.hpp"
 
 namespace ai_vmm::cuda::test {
 namespace {
@@ -40,6 +46,53 @@ TEST(CudaPooling, MaximaOfEveryTypeAndPadding) {
             }
         }
     }
+}
+
+/// Of channels side by side in memory, which are read in vectors.
+TEST(CudaPooling, ChannelsLast) {
+    for (const auto& type : {f32, f16, ov::element::bf16, i32, u8}) {
+        for (const std::size_t channels : {3, 8, 24}) {
+            for (const std::size_t kernel : {2, 3}) {
+                for (const std::size_t pad : {0, 1}) {
+                    Trial t(fmt::format("{} channels of {}, kernel {}, pad {}", channels, type.get_type_name(), kernel, pad));
+                    const auto lines = t.in(type, {2, 9, 8, channels}, -100, 100);
+                    const auto x = make<v1::Transpose>(lines, Trial::ints({0, 3, 1, 2}));
+                    const ov::Strides strides{2, 2};
+                    const ov::Shape pads{pad, pad}, size{kernel, kernel};
+                    ov::OutputVector results{make<v1::MaxPool>(x, strides, pads, pads, size, RoundingType::CEIL)};
+                    if (type.is_real()) results.push_back(make<v1::AvgPool>(x, strides, pads, pads, size, pad == 0, RoundingType::CEIL));
+                    t.compare(results, type == f32 ? 2e-6 : 1e-2);
+                }
+            }
+        }
+    }
+}
+
+TEST(CudaPooling, NaNStaysWhereItIsTheFirst) {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    std::vector<double> values(4 * 8, 1);
+    values[2] = values[8 + 3] = nan;
+    std::vector<double> expected(8, 1);
+    expected[2] = nan;
+    Trial t("NaN");
+    const auto x = make<v1::Transpose>(t.given(f32, {1, 2, 2, 8}, values), Trial::ints({0, 3, 1, 2}));
+    const auto y = make<v1::MaxPool>(x, ov::Strides{2, 2}, ov::Shape{0, 0}, ov::Shape{0, 0}, ov::Shape{2, 2});
+    t.expect({y}, {tensor(f32, {1, 8, 1, 1}, expected)});
+}
+
+TEST(CudaPooling, VectorsOfChannelsAreReadAtOnce) {
+    LibraryDevice device;
+    const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 8, 12, 12});
+    const auto convolved = [&](const ov::Output<ov::Node>& from, std::size_t channels) {
+        return make<v1::Convolution>(from, Trial::constant(f32, {16, channels, 1, 1}, {0.5}), ov::Strides{1, 1}, ov::CoordinateDiff{0, 0},
+                                     ov::CoordinateDiff{0, 0}, ov::Strides{1, 1});
+    };
+    const auto pooled = make<v1::MaxPool>(convolved(x, 8), ov::Strides{2, 2}, ov::Shape{0, 0}, ov::Shape{0, 0}, ov::Shape{2, 2});
+    const auto model = std::make_shared<ov::Model>(ov::OutputVector{convolved(pooled, 16)}, ov::ParameterVector{x});
+    const Schedule schedule = make_schedule(lower(model), device);
+    EXPECT_TRUE(std::any_of(schedule.kernels.begin(), schedule.kernels.end(), [](const std::string& text) {
+        return text.find("VECTOR best") != std::string::npos && text.find("load16") != std::string::npos;
+    }));
 }
 
 TEST(CudaPooling, MaximaInOneAndThreeDimensions) {

@@ -64,7 +64,9 @@ private:
     }
 
     /// What VectorViews may read.
-    [[nodiscard]] static bool moves(const Compute& compute) { return compute.view.kind != View::Kind::none || compute.op == "Concat"; }
+    [[nodiscard]] static bool moves(const Compute& compute) {
+        return compute.view.kind != View::Kind::none || compute.op == "Concat" || !compute.across.empty();
+    }
 
     /// The tree below `id` in evaluation order; false if something in it isn't elementwise.
     bool collect(ValueId id) {

@@ -41,6 +41,8 @@ std::optional<std::string> VectorViews::reader(ValueId id, int inner, bool place
                 body = body_of_view(*node, *compute, inner);
             } else if (compute->op == "Concat") {
                 body = body_of_concat(*node, *compute, inner);
+            } else if (!compute->across.empty()) {
+                body = body_across(*node, *compute, inner);
             } else if (!compute->expression.empty()) {
                 body = body_of_pointwise(*node, *compute, inner);
             }
@@ -93,7 +95,14 @@ std::optional<std::string> VectorViews::body_of_view(const Node& node, const Com
     switch (compute.view.kind) {
         case View::Kind::transpose: source = compute.view.permutation[d]; break;
         case View::Kind::reshape:
-            // Neighbours in the row-major order of both.
+            // A dimension of both, wherever it stands; else neighbours in the row-major order of both.
+            for (std::size_t k = 0; k < from.size(); ++k) {
+                const auto before = [](const Dims& dims, std::size_t end) {
+                    return elements(Dims(dims.begin(), dims.begin() + static_cast<std::ptrdiff_t>(end)));
+                };
+                if (from[k] == to[d] && before(from, k) == before(to, d)) source = static_cast<int>(k);
+            }
+            if (source >= 0) break;
             if (std::any_of(to.begin() + inner + 1, to.end(), [](std::int64_t size) { return size != 1; })) return std::nullopt;
             for (std::size_t k = 0; k < from.size(); ++k) {
                 if (from[k] > 1) source = static_cast<int>(k);
@@ -128,6 +137,17 @@ std::optional<std::string> VectorViews::body_of_concat(const Node& node, const C
     if (at == std::string::npos || at + last.size() != compute.body.size()) return std::nullopt;
     (void)structure(value.type);
     return text + compute.body.substr(0, at) + fmt::format("return @_S{}(0);", compute_type(value.type));
+}
+
+std::optional<std::string> VectorViews::body_across(const Node& node, const Compute& compute, int inner) {
+    const auto macro = inner < 2 ? input_macro(node, 0, inner) : std::nullopt;
+    if (!macro) return std::nullopt;
+    const Type type = graph_.value(node.outputs.front()).type;
+    const std::string vector = structure(type);
+    return *macro + fmt::format(
+                        "\n#undef VECTOR\n#undef EACH\n#undef FILLED\n#define VECTOR {}\n#define EACH UNROLL for (int u = 0; u < {}; ++u)\n#define "
+                        "FILLED(x) @_S{}(x)\n{}",
+                        vector, width_, compute_type(type), compute.across);
 }
 
 std::optional<std::string> VectorViews::body_of_pointwise(const Node& node, const Compute& compute, int inner) {

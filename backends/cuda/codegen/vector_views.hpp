@@ -34,6 +34,7 @@ private:
     std::optional<std::string> body_of_placed(ValueId id, int inner);
     std::optional<std::string> body_of_view(const Node& node, const Compute& compute, int inner);
     std::optional<std::string> body_of_concat(const Node& node, const Compute& compute, int inner);
+    std::optional<std::string> body_across(const Node& node, const Compute& compute, int inner);
     std::optional<std::string> body_of_pointwise(const Node& node, const Compute& compute, int inner);
     /// The macro inK for a body, by vectors along `inner` or, if that is negative, one element for all.
     std::optional<std::string> input_macro(const Node& node, std::size_t k, int inner);

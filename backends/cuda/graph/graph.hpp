@@ -57,6 +57,8 @@ struct Compute {
     View view{};
     std::string expression{};  ///< of a, b, …, the inputs at broadcast coordinates, where the body is no more than that; statements if it starts with
                                ///< "const "; else empty
+    std::string across{};  ///< the body for several elements side by side in a dimension that it only passes on to its one input (0 or 1): inK
+                           ///< gives a VECTOR, whose elements are v[u] in EACH { … }, FILLED(x) has x in all; empty: there is no such form
 };
 
 /// Reductions over `axes` of an iteration space, one after another, and a result for each element of the space or each row. Bodies are as in Compute

@@ -18,13 +18,20 @@ struct Window {
 };
 
 template <typename Op>
-Window strided_window(const Op& op, const Dims& in, const ov::Strides& dilations) {
+Window strided_window(const Op& op, const Dims& in, const Dims& out, const ov::Strides& dilations) {
     Window window;
     for (std::size_t d = 0; d < op.get_kernel().size(); ++d) {
-        window.open += fmt::format(
-            "for (idx k{0} = 0; k{0} < (idx){1}; ++k{0}) {{ const idx x{0} = i{2} * (idx){3} + k{0} * (idx){4} - (idx){5}; "
-            "if (x{0} < 0 || x{0} >= (idx){6}) continue; ",
-            d, op.get_kernel()[d], d + 2, op.get_strides()[d], d < dilations.size() ? dilations[d] : 1, op.get_pads_begin()[d], in[d + 2]);
+        const auto kernel = static_cast<std::int64_t>(op.get_kernel()[d]), stride = static_cast<std::int64_t>(op.get_strides()[d]);
+        const auto dilation = d < dilations.size() ? static_cast<std::int64_t>(dilations[d]) : 1;
+        const auto pad = static_cast<std::int64_t>(op.get_pads_begin()[d]);
+        // Reads that no branch stands before are on their way together.
+        const bool before = pad > 0, behind = (out[d + 2] - 1) * stride + (kernel - 1) * dilation - pad >= in[d + 2];
+        if (kernel <= 8) window.open += "UNROLL ";
+        window.open += fmt::format("for (idx k{0} = 0; k{0} < (idx){1}; ++k{0}) {{ const idx x{0} = i{2} * (idx){3} + k{0} * (idx){4} - (idx){5}; ",
+                                   d, kernel, d + 2, stride, dilation, pad);
+        if (before || behind)
+            window.open += fmt::format("if ({}{}{}) continue; ", before ? fmt::format("x{} < 0", d) : "", before && behind ? " || " : "",
+                                       behind ? fmt::format("x{} >= (idx){}", d, in[d + 2]) : "");
         window.close += "} ";
         window.taps *= static_cast<double>(op.get_kernel()[d]);
     }
@@ -52,8 +59,8 @@ std::string tap(std::size_t spatial) {
     return read(0, at);
 }
 
-Compute windowed(const char* op, const Window& window, std::string body) {
-    return {op, std::move(body), static_cast<int>(std::min(2 * window.taps, 1e6)), {window.taps}, {}};
+Compute windowed(const char* op, const Window& window, std::string body, std::string across = {}) {
+    return {op, std::move(body), static_cast<int>(std::min(2 * window.taps, 1e6)), {window.taps}, {}, {}, std::move(across)};
 }
 
 double lowest(Type type) {
@@ -62,8 +69,8 @@ double lowest(Type type) {
         case Type::f16: return -65504;
         case Type::f8e4m3: return -448;
         case Type::f8e5m2: return -57344;
-        case Type::f32:
-        case Type::bf16: return std::numeric_limits<float>::lowest();
+        case Type::f32: return std::numeric_limits<float>::lowest();
+        case Type::bf16: return -0x1.fep127;  // the lowest f32 would round to an infinity
         default: return is_signed(type) ? -std::ldexp(1.0, bits(type) - 1) : 0;
     }
 }
@@ -76,7 +83,12 @@ void maxima(Context& c, const Window& window, const char* op, std::size_t axis, 
     const std::string search =
         fmt::format("int any = 0; IN0_T best = {}; i64 where = 0; {}const IN0_T x = {}; if (!any || x > best) {{ best = x; any = 1; ",
                     literal(c.type(0), lowest(c.type(0))), window.open, tap(spatial));
-    c.set(0, c.b.compute(c.out_type(), c.out_dims(), {c.in(0)}, windowed(op, window, search + "} " + window.close + "(void)where; return best;")));
+    const std::string across = fmt::format(
+        "int any = 0; VECTOR best = FILLED({}); {}const VECTOR x = {}; EACH best.v[u] = !any || x.v[u] > best.v[u] ? x.v[u] : best.v[u]; any = 1; "
+        "{}return best;",
+        literal(c.type(0), lowest(c.type(0))), window.open, tap(spatial), window.close);
+    c.set(0, c.b.compute(c.out_type(), c.out_dims(), {c.in(0)},
+                         windowed(op, window, search + "} " + window.close + "(void)where; return best;", across)));
     if (!indices) return;
     std::string at = "0", coordinate = "0ll";
     const Dims strides = row_major_strides(in);
@@ -97,7 +109,8 @@ void lower_max_pool(Context& c) {
         axis = c.as<ov::op::v14::MaxPool>().get_axis();
     }
     const auto& op = c.as<ov::op::util::MaxPoolBase>();
-    maxima(c, strided_window(op, c.dims(0), dilations), "MaxPool", static_cast<std::size_t>(c.axis(axis, c.rank(0))), c.node().get_output_size() > 1);
+    maxima(c, strided_window(op, c.dims(0), c.out_dims(), dilations), "MaxPool", static_cast<std::size_t>(c.axis(axis, c.rank(0))),
+           c.node().get_output_size() > 1);
 }
 
 /// Integers: rounded to the nearest, ties to even.
@@ -107,14 +120,21 @@ void averages(Context& c, const Window& window, const char* op, const std::strin
     std::string body = fmt::format("{} sum = 0; i64 n = 0; {}sum += {}; ++n; {}", acc, window.open, tap(c.dims(0).size() - 2), window.close);
     if (!count.empty()) body += fmt::format("n = {}; ", count);
     body += is_float(type) ? fmt::format("return n == 0 ? 0 : sum / ({})n;", acc) : "return n == 0 ? 0 : (i64)rint((f64)sum / (f64)n);";
-    c.set(0, c.b.compute(c.out_type(), c.out_dims(), {c.in(0)}, windowed(op, window, body)));
+    std::string across;
+    if (is_float(type) && type != Type::f64) {
+        across = fmt::format("VECTOR sum = FILLED(0); i64 n = 0; {}const VECTOR x = {}; EACH sum.v[u] += x.v[u]; ++n; {}", window.open,
+                             tap(c.dims(0).size() - 2), window.close);
+        if (!count.empty()) across += fmt::format("n = {}; ", count);
+        across += "EACH sum.v[u] = n == 0 ? 0 : sum.v[u] / (f32)n; return sum;";
+    }
+    c.set(0, c.b.compute(c.out_type(), c.out_dims(), {c.in(0)}, windowed(op, window, body, std::move(across))));
 }
 
 void lower_avg_pool(Context& c) {
     ov::Strides dilations;
     if (c.is<ov::op::v16::AvgPool>()) dilations = c.as<ov::op::v16::AvgPool>().get_dilations();
     const auto& op = c.as<ov::op::util::AvgPoolBase>();
-    const Window window = strided_window(op, c.dims(0), dilations);
+    const Window window = strided_window(op, c.dims(0), c.out_dims(), dilations);
     const auto any = [](const ov::Shape& pads) { return std::any_of(pads.begin(), pads.end(), [](std::size_t pad) { return pad != 0; }); };
     // Where padding counts, it counts in every window, also beyond what the padding covers.
     const bool whole = !op.get_exclude_pad() && (any(op.get_pads_begin()) || any(op.get_pads_end()));
