@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "codegen/skinny.hpp"
 #include "cuda/host_device.hpp"
+#include "cuda/library_device.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
 #include "driver/nvrtc.hpp"
@@ -92,6 +93,87 @@ TEST(CudaFusion, ConvolutionsOfPatchesAreProducts) {
         std::any_of(products.nodes.begin(), products.nodes.end(), [](const Node& node) { return std::holds_alternative<Matmul>(node.what); }));
     EXPECT_TRUE(
         std::none_of(products.nodes.begin(), products.nodes.end(), [](const Node& node) { return std::holds_alternative<Convolution>(node.what); }));
+}
+
+TEST(CudaFusion, TransposedConvolutionsOfPatchesAreProducts) {
+    for (const auto& type : {f16, ov::element::bf16, f32}) {
+        const double tolerance = type == f16 ? 6e-3 : type == ov::element::bf16 ? 5e-2 : 4e-6;
+        Trial t("patches from pixels, " + type.get_type_name());
+        const auto x = t.in(type, {2, 16, 3, 5}, -1, 1), w = t.in(type, {16, 24, 2, 3}, -0.3, 0.3), b = t.in(type, {1, 24, 1, 1});
+        const ov::CoordinateDiff none{0, 0};
+        const auto y = make<v1::ConvolutionBackpropData>(x, w, ov::Strides{2, 3}, none, none, ov::Strides{1, 1});
+        t.compare(y, tolerance);
+        t.compare(make<v0::Relu>(make<v1::Add>(y, b)), tolerance);
+        t.compare(make<v1::ConvolutionBackpropData>(t.in(type, {2, 8, 5}), t.in(type, {8, 8, 4}, -0.3, 0.3), ov::Strides{4}, ov::CoordinateDiff{0},
+                                                    ov::CoordinateDiff{0}, ov::Strides{1}),
+                  2 * tolerance);
+    }
+    Graph graph;
+    Builder b(graph);
+    ConvolutionSpec spec{.channels_in = 16, .channels_out = 8};
+    spec.transposed = true;
+    spec.type = Type::f16;
+    spec.in = {8, 8};
+    spec.kernel = spec.stride = {2, 2};
+    spec.out = {16, 16};
+    spec.dilation = {1, 1};
+    spec.pad_begin = spec.pad_end = {0, 0};
+    b.output(b.convolution({b.input(Type::f16, {1, 16, 8, 8}, "x"), b.input(Type::f16, {16, 8, 2, 2}, "w")}, spec), "y");
+    const Graph products = products_of_patches(graph);
+    EXPECT_TRUE(
+        std::none_of(products.nodes.begin(), products.nodes.end(), [](const Node& node) { return std::holds_alternative<Convolution>(node.what); }));
+    // Between channels-last neighbours pixels go to their patches in vectors.
+    LibraryDevice device;
+    const ValueId up = products.outputs.front();
+    Graph network = products;
+    Builder more(network);
+    ConvolutionSpec next{.channels_in = 8, .channels_out = 8};
+    next.type = Type::f16;
+    next.in = next.out = {16, 16};
+    next.kernel = next.stride = next.dilation = {1, 1};
+    next.pad_begin = next.pad_end = {0, 0};
+    network.outputs.front() = more.convolution({up, more.input(Type::f16, {8, 8, 1, 1}, "v")}, next);
+    const Schedule schedule = make_schedule(network, device);
+    const auto copy = std::find_if(schedule.steps.begin(), schedule.steps.end(), [&](const Step& step) {
+        return step.kind == Step::Kind::kernel && elements(schedule.graph.value(step.arguments.back()).dims) == 8 * 16 * 16;
+    });
+    ASSERT_NE(copy, schedule.steps.end());
+    EXPECT_NE(schedule.kernels[static_cast<std::size_t>(copy->index)].find("store16"), std::string::npos)
+        << print(schedule) << schedule.kernels[static_cast<std::size_t>(copy->index)];
+}
+
+TEST(CudaFusion, ProductsOfUnevenDepthArePadded) {
+    for (const auto& type : {f16, ov::element::bf16, f32}) {
+        const double tolerance = type == f16 ? 1e-2 : type == ov::element::bf16 ? 1e-1 : 1e-5;
+        for (const bool transposed : {false, true}) {
+            Trial t("depth of 75, " + type.get_type_name());
+            const auto left = t.in(type, {20, 40}, -1, 1), right = t.in(type, {20, 5, 7}, -1, 1);
+            const auto joined = make<v0::Concat>(ov::OutputVector{left, make<v1::Reshape>(right, Trial::ints({20, 35}), false)}, 1);
+            const auto shape = transposed ? ov::Shape{24, 75} : ov::Shape{75, 24};
+            const auto w = make<v0::Constant>(spread(type, shape, -0.3, 0.3, 3));
+            t.compare(make<v0::Relu>(make<v1::Add>(make<v0::MatMul>(joined, w, false, transposed), t.in(type, {24}))), tolerance);
+            // Joined along the rows.
+            const auto tall = make<v0::Concat>(ov::OutputVector{t.in(type, {8, 75}, -1, 1), t.in(type, {12, 75}, -1, 1)}, 0);
+            t.compare(make<v0::MatMul>(tall, w, false, transposed), tolerance);
+        }
+    }
+    const auto depths = [](Type type, std::int64_t second, std::int64_t rows) {
+        LibraryDevice device;
+        Graph graph;
+        Builder b(graph);
+        MatmulSpec spec{.m = rows, .n = 16, .k = 40 + second};
+        spec.type = spec.result = type;
+        const auto zeros = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(16 * spec.k * 4));
+        const ValueId w = b.constant(type, {1, spec.k, 16}, {zeros, zeros->data(), zeros->size()});
+        const ValueId joined = b.concat({b.input(type, {rows, 40}, "x"), b.input(type, {rows, second}, "y")}, 1);
+        b.output(b.matmul(b.reshape(joined, {1, rows, spec.k}), w, spec), "z");
+        (void)make_schedule(graph, device);
+        return device.matmuls.empty() ? 0 : device.matmuls.front().k;
+    };
+    EXPECT_EQ(depths(Type::f16, 35, 20), 80);
+    EXPECT_EQ(depths(Type::f16, 40, 20), 80);
+    EXPECT_EQ(depths(Type::f32, 35, 20), 75);  // reads four bytes at a time anyway
+    EXPECT_EQ(depths(Type::f16, 3, 20), 43);   // takes a launch's time either way
 }
 
 TEST(CudaFusion, ProductsOfFewRows) {

@@ -34,6 +34,10 @@ struct FuseOptions {
 /// products_of_patches() comes before.
 [[nodiscard]] Graph recognise_excitation(Graph graph);
 
+/// Products in f16 or bf16 of rows that a concatenation gives with a constant matrix get a k of whole vectors: zeros behind both. Engines read
+/// elements one by one else.
+[[nodiscard]] Graph pad_products(Graph graph);
+
 /// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.
 [[nodiscard]] Graph recognise_attention(Graph graph);
 

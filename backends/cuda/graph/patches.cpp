@@ -47,6 +47,45 @@ private:
         return builder().reshape(result, dims(node.outputs.front()));
     }
 
+    /// A transposed convolution whose kernel is its stride: each pixel gives a patch, (N * h * w, C) @ (C, p * q * K).
+    ValueId product_of_transposed(const Node& node, const ConvolutionSpec& spec) {
+        const std::size_t spatial = spec.kernel.size();
+        const std::int64_t area = elements(spec.kernel), pixels = elements(spec.in);
+        std::vector<int> last{0}, of_weights{0}, between{0}, back{0, static_cast<int>(spatial) + 1};
+        Dims split{spec.batch}, joined{spec.batch};
+        for (std::size_t d = 0; d < spatial; ++d) {
+            const int at = static_cast<int>(d);
+            last.push_back(at + 2);
+            of_weights.push_back(at + 2);
+            split.push_back(spec.in[d]);
+            between.push_back(at + 1);
+            between.push_back(at + 1 + static_cast<int>(spatial));
+            joined.push_back(spec.out[d]);
+            back.push_back(at + 1);
+        }
+        last.push_back(1);
+        of_weights.push_back(1);
+        split.insert(split.end(), spec.kernel.begin(), spec.kernel.end());
+        split.push_back(spec.channels_out);
+        between.push_back(static_cast<int>(2 * spatial) + 1);
+        joined.push_back(spec.channels_out);
+        MatmulSpec product;
+        product.m = spec.batch * pixels;
+        product.n = area * spec.channels_out;
+        product.k = spec.channels_in;
+        product.type = product.result = spec.type;
+        product.bias_type = spec.bias_type;
+        product.bias = spec.bias;
+        product.activation = spec.activation;
+        const ValueId rows = builder().reshape(builder().transpose(node.inputs[0], last), {1, product.m, product.k});
+        const ValueId weights = builder().reshape(builder().transpose(node.inputs[1], of_weights), {1, product.k, product.n});
+        ValueId bias = -1;
+        if (spec.bias) bias = builder().reshape(builder().broadcast(node.inputs[2], {area, spec.channels_out}), {product.n});
+        const ValueId result = builder().matmul(rows, weights, product);
+        if (spec.bias) graph().nodes.back().inputs.push_back(bias);
+        return builder().transpose(builder().reshape(builder().transpose(builder().reshape(result, split), between), joined), back);
+    }
+
     std::optional<ValueId> rewrite(const Node& node) override {
         const auto* convolution = std::get_if<Convolution>(&node.what);
         if (convolution == nullptr) return std::nullopt;
@@ -59,6 +98,13 @@ private:
         if (all(spec.in, 1) && all(spec.out, 1) && area == 1 && spec.groups == 1 && !spec.transposed && spec.batch <= kFewRows && is_float(spec.type))
             return product_of_pixels(node, spec);
         const bool apart = spec.kernel == spec.stride && all(spec.dilation, 1) && all(spec.pad_begin, 0) && all(spec.pad_end, 0);
+        if (apart && spec.transposed && !spec.residual && spec.groups == 1 && area > 1 && spec.channels_in % 8 == 0 && spec.channels_out % 8 == 0 &&
+            (spec.type == Type::f16 || spec.type == Type::bf16) &&
+            (spec.activation == Activation::none || spec.activation == Activation::relu || spec.activation == Activation::gelu_tanh)) {
+            bool whole = true;
+            for (std::size_t d = 0; d < spatial; ++d) whole = whole && spec.out[d] == spec.in[d] * spec.kernel[d];
+            if (whole) return product_of_transposed(node, spec);
+        }
         if (!apart || spec.transposed || spec.residual || spec.groups != 1 || area == 1 || !is_float(spec.type)) return std::nullopt;
         // What the products' engines want of rows; and what their epilogues have.
         if (depth % 8 != 0 || spec.channels_out % 8 != 0) return std::nullopt;

@@ -317,7 +317,8 @@ private:
         if (outputs_.count(id) != 0) {
             place_row_major(id);
         } else if (must_store(id, compute, node)) {
-            place(id) = Place{id, strides_in_order(value(id).dims, wanted_order(node)), 0};
+            auto among = compute.op == "Concat" ? std::nullopt : place_among_channels(id);
+            place(id) = among ? *std::move(among) : Place{id, strides_in_order(value(id).dims, wanted_order(node)), 0};
         } else {
             cost_[id] = inlined_cost(node, compute);
             leaves_[id] = leaves(node);
@@ -330,19 +331,17 @@ private:
 
     /// A large concatenation: one copy per part, each as fast as memory, instead of one kernel that asks for every element where it comes from.
     bool store_by_parts(const Node& node) {
-        constexpr std::int64_t kLarge = 1 << 20;
         const ValueId id = node.outputs.front();
         const Value whole = value(id);
-        if (bytes(whole.type, whole.dims) < kLarge || node.inputs.size() > 8 || bits(whole.type) == 4) return false;
-        // The joined dimension is the one that the parts' sizes add up to.
-        std::size_t axis = 0;
-        while (axis < whole.dims.size() && value(node.inputs.front()).dims[axis] == whole.dims[axis]) ++axis;
-        if (axis == whole.dims.size()) return false;
-        std::int64_t total = 0;
-        for (ValueId part : node.inputs) total += value(part).dims[axis];
-        if (total != whole.dims[axis]) return false;
+        const auto joined = axis_of_parts(node);
+        if (!joined) return false;
+        const std::size_t axis = *joined;
         std::int64_t at = 0;
         for (ValueId part : node.inputs) {
+            if (place(part) && place(part)->root == id) {  // where it was made
+                at += value(part).dims[axis];
+                continue;
+            }
             Builder builder(graph());
             builder.set_name(node.name);
             const ValueId copy = copy_of(builder, part);
@@ -354,6 +353,55 @@ private:
             emit(compute_kernel(graph(), out_.places, copy, target_), Node(graph().nodes.back()));
         }
         return true;
+    }
+
+    /// The dimension that a concatenation which is stored by parts joins.
+    [[nodiscard]] std::optional<std::size_t> axis_of_parts(const Node& node) const {
+        constexpr std::int64_t kLarge = 1 << 20;
+        const Value& whole = value(node.outputs.front());
+        if (bytes(whole.type, whole.dims) < kLarge || node.inputs.size() > 8 || bits(whole.type) == 4) return std::nullopt;
+        // The one that the parts' sizes add up to.
+        std::size_t axis = 0;
+        while (axis < whole.dims.size() && value(node.inputs.front()).dims[axis] == whole.dims[axis]) ++axis;
+        if (axis == whole.dims.size()) return std::nullopt;
+        std::int64_t total = 0;
+        for (ValueId part : node.inputs) total += value(part).dims[axis];
+        return total == whole.dims[axis] ? std::optional(axis) : std::nullopt;
+    }
+
+    /// The place of a value among the channels of the concatenation that reads it, where nothing asks for it elsewhere: what makes it may store it
+    /// there.
+    std::optional<Place> place_among_channels(ValueId id) {
+        if (outputs_.count(id) != 0 || prepared_[static_cast<std::size_t>(id)]) return std::nullopt;
+        const Node* join = nullptr;
+        for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
+            const Node& consumer = graph().nodes[static_cast<std::size_t>(n)];
+            const auto* compute = std::get_if<Compute>(&consumer.what);
+            // Libraries want memory of its own, and views may show it to them.
+            if (is_library(consumer) || (compute == nullptr && !std::holds_alternative<Rowwise>(consumer.what))) return std::nullopt;
+            if (compute != nullptr && compute->view.kind != View::Kind::none) return std::nullopt;
+            if (compute == nullptr || compute->op != "Concat") continue;
+            if (join != nullptr) return std::nullopt;
+            join = &consumer;
+        }
+        if (join == nullptr || std::count(join->inputs.begin(), join->inputs.end(), id) != 1) return std::nullopt;
+        const ValueId whole = join->outputs.front();
+        const Dims& dims = value(whole).dims;
+        const std::int64_t unit = 128 / bits(value(id).type);
+        if (axis_of_parts(*join) != 1 || outputs_.count(whole) != 0 || value(whole).type != value(id).type || dims[1] % unit != 0)
+            return std::nullopt;
+        const auto& readers = consumers_[static_cast<std::size_t>(whole)];
+        const bool convolved = std::any_of(readers.begin(), readers.end(), [&](const auto& use) {
+            return use.second == 0 && std::holds_alternative<Convolution>(graph().nodes[static_cast<std::size_t>(use.first)].what);
+        });
+        if (!convolved) return std::nullopt;
+        std::int64_t at = 0;
+        for (ValueId part : join->inputs) {
+            if (part == id) break;
+            at += value(part).dims[1];
+        }
+        if (at % unit != 0 || value(id).dims[1] % unit != 0) return std::nullopt;
+        return Place{whole, strides_in_order(dims, channels_last_order(dims.size())), at};
     }
 
     /// Keeps the tables of values as long as the values; for one that was just added.
@@ -735,8 +783,16 @@ private:
     }
 
     std::unique_ptr<LibraryCall> convolution_call(int n) {
-        const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
-        auto call = device_.make(spec);
+        ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        auto among = spec.residual ? std::nullopt : place_among_channels(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
+        std::unique_ptr<LibraryCall> call;
+        if (among) {
+            spec.pixel_stride_y = among->strides.back();
+            call = device_.make(spec);
+            spec.pixel_stride_y = 0;
+            if (!call) among.reset();
+        }
+        if (!call) call = device_.make(spec);
         if (!call) return nullptr;
         const auto channels_last = [&](std::size_t k) {
             const Dims& dims = value(graph().nodes[static_cast<std::size_t>(n)].inputs[k]).dims;
@@ -746,7 +802,8 @@ private:
         channels_last(1);
         if (spec.residual) channels_last(spec.bias ? 3 : 2);
         const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
-        place(output) = Place{output, strides_in_order(value(output).dims, channels_last_order(value(output).dims.size())), 0};
+        if (!among) among = Place{output, strides_in_order(value(output).dims, channels_last_order(value(output).dims.size())), 0};
+        place(output) = std::move(among);
         return call;
     }
 
@@ -944,7 +1001,7 @@ bool Schedule::has_host_steps() const {
 Schedule make_schedule(Graph graph, Device& device) {
     graph = recognise_attention(simplify(choose_recurrences(std::move(graph), device)));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
-    graph = merge_products(recognise_excitation(products_of_patches(fuse(std::move(graph)))));
+    graph = pad_products(merge_products(recognise_excitation(products_of_patches(fuse(std::move(graph))))));
     for (;;) {
         try {
             return Scheduler(graph, device).run();

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "graph/passes.hpp"
+#include "graph/rewriter.hpp"
+
+namespace ai_vmm::cuda {
+namespace {
+
+/// Smaller products take a launch's time either way.
+constexpr std::int64_t kLeastDepth = 64, kLeastRows = 9;
+
+class PadProducts final : public Rewriter {
+public:
+    using Rewriter::Rewriter;
+
+private:
+    /// Whether a value is computed from constants alone.
+    [[nodiscard]] bool constant(ValueId id) const {
+        if (value(id).source == Source::constant) return true;
+        const Node* node = producer(id);
+        return node != nullptr && !node->inputs.empty() &&
+               (std::holds_alternative<Compute>(node->what) || std::holds_alternative<Matmul>(node->what)) &&
+               std::all_of(node->inputs.begin(), node->inputs.end(), [this](ValueId input) { return constant(input); });
+    }
+
+    /// `id` with `count` zeros behind it along `axis`.
+    ValueId padded(ValueId id, std::size_t axis, std::int64_t count) {
+        Dims zeros = dims(id);
+        zeros[axis] = count;
+        const Type type = value(id).type;
+        return builder().concat({id, builder().compute(type, std::move(zeros), {}, {"Zeros", "return 0;", 0, {}, {}})}, static_cast<int>(axis));
+    }
+
+    std::optional<ValueId> rewrite(const Node& node) override {
+        const auto* matmul = std::get_if<Matmul>(&node.what);
+        if (matmul == nullptr) return std::nullopt;
+        MatmulSpec spec = matmul->spec;
+        const std::int64_t pad = (8 - spec.k % 8) % 8;
+        if (pad == 0 || (spec.type != Type::f16 && spec.type != Type::bf16) || spec.batch != 1 || spec.transpose_a || spec.k < kLeastDepth ||
+            spec.m < kLeastRows || !constant(node.inputs[1]))
+            return std::nullopt;
+        ValueId rows = node.inputs[0];
+        const Node* found = through_reshapes<Compute>(rows);
+        // Reshapes are Compute nodes too.
+        while (found != nullptr && std::get<Compute>(found->what).view.kind == View::Kind::reshape) {
+            rows = found->inputs.front();
+            found = through_reshapes<Compute>(rows);
+        }
+        if (found == nullptr || std::get<Compute>(found->what).op != "Concat" || dims(rows).back() != spec.k || value(rows).type != spec.type)
+            return std::nullopt;
+        const std::size_t axis = dims(rows).size() - 1;
+        std::int64_t total = 0;
+        for (ValueId part : found->inputs) total += dims(part)[axis];
+        if (total != spec.k) return std::nullopt;  // joined along another dimension
+        std::vector<ValueId> parts(found->inputs);
+        parts.back() = padded(parts.back(), axis, pad);
+        const ValueId a = builder().reshape(builder().concat(parts, static_cast<int>(axis)), {1, spec.m, spec.k + pad});
+        const ValueId b = padded(node.inputs[1], spec.transpose_b ? 2 : 1, pad);
+        spec.k += pad;
+        std::vector<ValueId> inputs(node.inputs);
+        inputs[0] = a;
+        inputs[1] = b;
+        const ValueId result = builder().matmul(a, b, spec);
+        graph().nodes.back().inputs = std::move(inputs);
+        return result;
+    }
+};
+
+}  // namespace
+
+Graph pad_products(Graph graph) { return PadProducts(std::move(graph)).run(); }
+
+}  // namespace ai_vmm::cuda

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Concatenations of channels: what makes a part stores it there.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cuda/library_device.hpp"
+#include "cuda/trial.hpp"
+#include "lower/lower.hpp"
+#include "openvino/runtime/core.hpp"
+#include "program/program.hpp"
+
+namespace ai_vmm::cuda::test {
+namespace {
+
+using namespace ov::op;
+using ov::element::f32;
+using Output = ov::Output<ov::Node>;
+
+template <typename Op, typename... Arguments>
+std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
+    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
+}
+
+unsigned seed = 0;
+
+Output convolved(const Output& x, std::size_t channels, std::size_t kernel = 1) {
+    const auto w = make<v0::Constant>(spread(f32, {channels, x.get_shape()[1], kernel, kernel}, -0.2, 0.2, ++seed));
+    const auto edge = static_cast<std::ptrdiff_t>(kernel / 2);
+    const auto y = make<v1::Convolution>(x, w, ov::Strides{1, 1}, ov::CoordinateDiff{edge, edge}, ov::CoordinateDiff{edge, edge}, ov::Strides{1, 1});
+    return make<v0::Relu>(make<v1::Add>(y, make<v0::Constant>(spread(f32, {1, channels, 1, 1}, -0.5, 0.5, ++seed))));
+}
+
+Output halved(const Output& x) { return make<v1::MaxPool>(x, ov::Strides{2, 2}, ov::Shape{0, 0}, ov::Shape{0, 0}, ov::Shape{2, 2}); }
+
+Output doubled(const Output& x, std::size_t channels) {
+    const auto w = make<v0::Constant>(spread(f32, {x.get_shape()[1], channels, 2, 2}, -0.2, 0.2, ++seed));
+    return make<v1::ConvolutionBackpropData>(x, w, ov::Strides{2, 2}, ov::CoordinateDiff{0, 0}, ov::CoordinateDiff{0, 0}, ov::Strides{1, 1});
+}
+
+struct Outcome {
+    std::shared_ptr<LibraryDevice> device = std::make_shared<LibraryDevice>();
+    Schedule schedule;
+    [[nodiscard]] std::ptrdiff_t copies() const {
+        return std::count_if(schedule.steps.begin(), schedule.steps.end(), [](const Step& step) { return step.label.find("Concat") == 0; });
+    }
+    [[nodiscard]] std::ptrdiff_t strided() const {
+        return std::count_if(device->convolutions.begin(), device->convolutions.end(),
+                             [](const ConvolutionSpec& spec) { return spec.pixel_stride_y != 0; });
+    }
+};
+
+/// Runs the network in f16 on a device with libraries and compares with OpenVINO.
+Outcome run(const Output& x, const ov::OutputVector& results) {
+    const auto model = std::make_shared<ov::Model>(results, ov::ParameterVector{ov::as_type_ptr<v0::Parameter>(x.get_node_shared_ptr())});
+    Outcome done;
+    {
+        const auto program = std::make_shared<const Program>(done.device, lower(with_shapes(*model, {}), {.float_type = Type::f16}),
+                                                             std::make_shared<WeightStore>(done.device));
+        done.schedule = program->schedule();
+        Execution execution(program);
+        const ov::Tensor input = spread(f32, x.get_shape(), -1, 1, 7);
+        ov::TensorVector out;
+        std::vector<void*> pointers;
+        for (const Output& result : results) pointers.push_back(out.emplace_back(f32, result.get_shape()).data());
+        const std::vector<const void*> inputs{input.data()};
+        execution.run(inputs, pointers);
+        static ov::Core core;
+        auto request = core.compile_model(model, "CPU", ov::hint::inference_precision(f32)).create_infer_request();
+        request.set_input_tensor(input);
+        request.infer();
+        for (std::size_t k = 0; k < out.size(); ++k) {
+            const auto *expected = request.get_output_tensor(k).data<float>(), *got = out[k].data<float>();
+            double worst = 0;
+            for (std::size_t i = 0; i < out[k].get_size(); ++i)
+                worst = std::max(worst, static_cast<double>(std::abs(got[i] - expected[i])) / (1 + static_cast<double>(std::abs(expected[i]))));
+            EXPECT_LE(worst, 2e-2) << "output " << k << "\n" << print(done.schedule);
+        }
+    }
+    done.device->check();
+    EXPECT_EQ(done.device->problems(), std::vector<std::string>{});
+    return done;
+}
+
+constexpr std::size_t kSize = 96;
+
+TEST(CudaChannels, AConvolutionStoresIntoTheConcatenation) {
+    const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 8, kSize, kSize});
+    const Output skip = convolved(x, 32, 3), up = doubled(convolved(halved(skip), 16), 32);
+    const Outcome done = run(x, {convolved(make<v0::Concat>(ov::OutputVector{up, skip}, 1), 8)});
+    EXPECT_EQ(done.strided(), 1) << print(done.schedule);
+    EXPECT_EQ(done.device->convolutions.size(), 3U);
+}
+
+TEST(CudaChannels, AnElementwiseKernelDoesSoToo) {
+    const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 8, kSize, kSize});
+    const Output left = convolved(x, 32), right = halved(doubled(convolved(x, 16), 32));
+    const Output joined = make<v0::Concat>(ov::OutputVector{left, right}, 1);
+    const Outcome done = run(x, {convolved(joined, 8), convolved(make<v0::Tanh>(joined), 8)});
+    EXPECT_EQ(done.strided(), 1) << print(done.schedule);
+}
+
+TEST(CudaChannels, WhatOthersReadHasMemoryOfItsOwn) {
+    const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 8, kSize, kSize});
+    const Output read = convolved(x, 32), odd = convolved(x, 4), twice = convolved(x, 32);
+    const auto join = [](const ov::OutputVector& parts) { return convolved(make<v0::Concat>(parts, 1), 8); };
+    const Outcome done = run(x, {join({read, make<v0::Tanh>(read)}), convolved(read, 8),  // another convolution
+                                 join({odd, make<v0::Tanh>(read)}),                       // at addresses that no wide access takes
+                                 join({twice, twice})});
+    EXPECT_EQ(done.strided(), 0) << print(done.schedule);
+}
+
+}  // namespace
+}  // namespace ai_vmm::cuda::test
