@@ -26,7 +26,7 @@ std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
 
 unsigned seed = 0;
 
-Output convolved(const Output& x, std::size_t channels, std::size_t kernel = 1) {
+Output convolved(const Output& x, std::size_t channels, std::size_t kernel = 3) {
     const auto w = make<v0::Constant>(spread(f32, {channels, x.get_shape()[1], kernel, kernel}, -0.2, 0.2, ++seed));
     const auto edge = static_cast<std::ptrdiff_t>(kernel / 2);
     const auto y = make<v1::Convolution>(x, w, ov::Strides{1, 1}, ov::CoordinateDiff{edge, edge}, ov::CoordinateDiff{edge, edge}, ov::Strides{1, 1});
@@ -88,10 +88,19 @@ constexpr std::size_t kSize = 96;
 
 TEST(CudaChannels, AConvolutionStoresIntoTheConcatenation) {
     const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 8, kSize, kSize});
-    const Output skip = convolved(x, 32, 3), up = doubled(convolved(halved(skip), 16), 32);
+    const Output skip = convolved(x, 32), up = doubled(convolved(halved(skip), 16), 32);
     const Outcome done = run(x, {convolved(make<v0::Concat>(ov::OutputVector{up, skip}, 1), 8)});
     EXPECT_EQ(done.strided(), 1) << print(done.schedule);
     EXPECT_EQ(done.device->convolutions.size(), 3U);
+    EXPECT_EQ(done.copies(), 1);
+}
+
+TEST(CudaChannels, AGeneratedConvolutionDoesSoToo) {
+    const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 8, kSize, kSize});
+    const Output joined = make<v0::Concat>(ov::OutputVector{convolved(x, 32, 1), convolved(x, 32, 1)}, 1);
+    const Outcome done = run(x, {convolved(joined, 8)});
+    EXPECT_EQ(done.copies(), 0) << print(done.schedule);
+    EXPECT_EQ(done.device->convolutions.size(), 1U);
 }
 
 TEST(CudaChannels, AnElementwiseKernelDoesSoToo) {

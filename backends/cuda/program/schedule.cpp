@@ -12,6 +12,7 @@
 #include "ai_vmm/error.hpp"
 #include "codegen/attention.hpp"
 #include "codegen/excitation.hpp"
+#include "codegen/pointwise.hpp"
 #include "codegen/skinny.hpp"
 #include "graph/passes.hpp"
 
@@ -578,6 +579,9 @@ private:
         const bool empty = elements(value(output).dims) == 0 ||
                            std::any_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return elements(value(id).dims) == 0; });
         if (!empty && std::holds_alternative<Convolution>(node.what) && is_depthwise(std::get<Convolution>(node.what).spec)) return run_depthwise(n);
+        if (!empty && std::holds_alternative<Convolution>(node.what) && !prepared_[static_cast<std::size_t>(output)] &&
+            is_small_pointwise(std::get<Convolution>(node.what).spec))
+            return run_pointwise(n);
         const auto* attention = std::get_if<Attention>(&node.what);
         if (attention != nullptr && !empty && prefers_short_attention(attention->spec, target_)) return run_short_attention(n);
         const auto* product = std::get_if<Matmul>(&node.what);
@@ -622,6 +626,22 @@ private:
         place(output) = Place{output, out, 0};
         emit(depthwise_kernel(graph(), out_.places, graph().nodes[static_cast<std::size_t>(n)], target_),
              Node(graph().nodes[static_cast<std::size_t>(n)]));
+    }
+
+    void run_pointwise(int n) {
+        const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        const std::size_t rank = spec.in.size() + 2;
+        require_own_layout(n, 0, strides_in_order(value(graph().nodes[static_cast<std::size_t>(n)].inputs[0]).dims, channels_last_order(rank)));
+        require_own_layout(n, 1, pointwise_weight_strides(spec));
+        std::size_t k = 2;
+        if (spec.bias) require_own_layout(n, k++, {1});
+        const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
+        const Dims out = strides_in_order(value(output).dims, channels_last_order(rank));
+        if (spec.residual) require_own_layout(n, k, out);
+        auto among = place_among_channels(output);
+        place(output) = among ? *std::move(among) : Place{output, out, 0};
+        const Node node = graph().nodes[static_cast<std::size_t>(n)];
+        emit(pointwise_kernel(graph(), out_.places, node, target_), node);
     }
 
     void run_excitation(int n) {
