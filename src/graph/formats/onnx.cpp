@@ -5,8 +5,23 @@
 #include "graph/formats/onnx_file.hpp"
 #include "graph/openvino_import.hpp"
 #include "graph/readers.hpp"
+#include "openvino/op/divide.hpp"
+#include "openvino/op/util/multi_subgraph_base.hpp"
 
 namespace ai_vmm::graph {
+namespace {
+
+/// ONNX's integers divide towards zero; the reader leaves the operation's default, which rounds down.
+void divide_towards_zero(const ov::Model& model) {
+    for (const auto& node : model.get_ops()) {
+        if (const auto divide = ov::as_type_ptr<ov::op::v1::Divide>(node)) divide->set_is_pythondiv(false);
+        if (const auto bodies = ov::as_type_ptr<ov::op::util::MultiSubGraphOp>(node)) {
+            for (const auto& body : bodies->get_functions()) divide_towards_zero(*body);
+        }
+    }
+}
+
+}  // namespace
 
 void read_onnx(const Located& located, backend::Model& model) {
     const auto bytes = main_bytes(located, kProtobufLimitBytes);
@@ -26,10 +41,16 @@ void read_onnx(const Located& located, backend::Model& model) {
     ov::AnyVector arguments{static_cast<std::istream*>(&stream)};
     if (!located.path.empty()) arguments.emplace_back(located.path.string());
     arguments.emplace_back(false);  // no memory mapping
-    Imported imported = import_with("onnx", arguments);
+    Imported imported;
+    if (file.misread.empty()) {
+        imported = import_with("onnx", arguments);
+    } else {
+        imported.refusal = "it passes over " + file.misread.front() + " and would compute something else";
+    }
     model.graph = std::move(imported.graph);
     model.graph_refusal = std::move(imported.refusal);
     if (model.graph) {
+        divide_towards_zero(*model.graph);
         map_ports(model);
     } else {
         model.graph_inputs.assign(model.inputs.size(), -1);

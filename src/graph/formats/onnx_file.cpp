@@ -72,6 +72,10 @@ public:
             }
         }
         if (!has_graph) throw malformed("the ONNX file has no graph", "a ModelProto with a graph", {}, "get the file again");
+        const auto narrow = [](const TensorInfo& port) { return port.type == ElementType::f8e4m3 || port.type == ElementType::f8e5m2; };
+        if (saturating_cast_like_ && (std::ranges::any_of(file_.inputs, narrow) || std::ranges::any_of(file_.outputs, narrow))) {
+            misread("saturation of CastLike to 8-bit floats");
+        }
     }
 
 private:
@@ -127,17 +131,54 @@ private:
         std::vector<std::string_view> inputs, outputs;
     };
 
+    /// Of an attribute that has one.
+    struct Scalar {
+        std::int64_t integer = 0;
+        std::string_view text;
+    };
+
     Edges node(ProtobufReader message, int depth) {
         Edges edges;
+        std::string_view type, domain;
+        std::map<std::string_view, Scalar> attributes;
         while (message.next()) {
             switch (message.tag()) {
                 case 1: edges.inputs.push_back(message.get_view()); break;
                 case 2: edges.outputs.push_back(message.get_view()); break;
-                case 5: attribute(message.get_message(), depth); break;
+                case 4: type = message.get_view(); break;
+                case 5: {
+                    const auto [name, value] = attribute(message.get_message(), depth);
+                    attributes.emplace(name, value);
+                    break;
+                }
+                case 7: domain = message.get_view(); break;
                 default: message.skip();
             }
         }
+        if (domain.empty() || domain == "ai.onnx") note_misread(type, attributes);
         return edges;
+    }
+
+    /// As OpenVINO 2026.4 reads them, by the ONNX node tests.
+    void note_misread(std::string_view type, const std::map<std::string_view, Scalar>& attributes) {
+        const auto integer = [&](std::string_view name, std::int64_t otherwise) {
+            const auto found = attributes.find(name);
+            return found == attributes.end() ? otherwise : found->second.integer;
+        };
+        if (type == "Resize") {
+            if (integer("antialias", 0) != 0) misread("antialias of Resize");
+            const auto policy = attributes.find("keep_aspect_ratio_policy");
+            if (policy != attributes.end() && policy->second.text != "stretch") misread("keep_aspect_ratio_policy of Resize");
+        }
+        const bool narrow =
+            type == "Cast" && (element_type(integer("to", 0)) == ElementType::f8e4m3 || element_type(integer("to", 0)) == ElementType::f8e5m2);
+        if (narrow && integer("saturate", 1) != 0) misread("saturation of Cast to 8-bit floats");
+        // What CastLike casts to shows at the model's ports alone.
+        if (type == "CastLike" && integer("saturate", 1) != 0) saturating_cast_like_ = true;
+    }
+
+    void misread(std::string what) {
+        if (std::ranges::find(file_.misread, what) == file_.misread.end()) file_.misread.push_back(std::move(what));
     }
 
     /// Engines order a graph's nodes themselves, and some never come to an end where a value depends on itself.
@@ -176,9 +217,14 @@ private:
         }
     }
 
-    void attribute(ProtobufReader message, int depth) {
+    /// @returns its name, and its value if it is an integer or a text
+    std::pair<std::string_view, Scalar> attribute(ProtobufReader message, int depth) {
+        std::pair<std::string_view, Scalar> result;
         while (message.next()) {
             switch (message.tag()) {
+                case 1: result.first = message.get_view(); break;
+                case 3: result.second.integer = message.get_int64(); break;
+                case 4: result.second.text = message.get_view(); break;
                 case 5:
                 case 10: tensor(message.get_message()); break;
                 case 6:
@@ -188,6 +234,7 @@ private:
                 default: message.skip();
             }
         }
+        return result;
     }
 
     std::string sparse_tensor(ProtobufReader message) {
@@ -303,6 +350,7 @@ private:
     }
 
     OnnxFile& file_;
+    bool saturating_cast_like_ = false;
 };
 
 bool is_inside(const std::filesystem::path& path, const std::filesystem::path& folder) {

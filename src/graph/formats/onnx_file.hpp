@@ -24,6 +24,7 @@ struct OnnxFile {
     std::vector<TensorInfo> inputs;        ///< graph inputs; those with an initialiser of the same name are optional
     std::vector<TensorInfo> outputs;       ///< graph outputs; a name may be there twice
     std::vector<std::string> unsupported;  ///< inputs and outputs that are no dense tensors: "'seq' is a sequence", …
+    std::vector<std::string> misread;      ///< what OpenVINO's reader passes over, so that its graph computes something else: "antialias of Resize", …
     std::vector<OnnxExternalTensor> external;
 };
 

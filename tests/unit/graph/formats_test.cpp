@@ -154,6 +154,42 @@ TEST(Onnx, SequencesAreRefused) {
         ErrorCode::unimplemented, "'s' is a sequence");
 }
 
+TEST(Onnx, WhatOpenVinoPassesOverIsKnown) {
+    struct Attribute {
+        std::string name;
+        std::int64_t number = 0;
+        std::string text;
+    };
+    const auto misread = [](std::string_view type, const std::vector<Attribute>& attributes, std::int64_t output_type = 1) {
+        const std::string node = message([&](auto& n) {
+            n.add_string(1, "x");
+            n.add_string(2, "y");
+            n.add_string(4, std::string(type));
+            for (const Attribute& attribute : attributes) {
+                n.add_message(5, message([&](auto& a) {
+                                  a.add_string(1, attribute.name);
+                                  a.add_int64(3, attribute.number);
+                                  a.add_string(4, attribute.text);
+                              }));
+            }
+        });
+        return parse_onnx(
+                   onnx_model(
+                       {.nodes = {node}, .initializers = {}, .inputs = {}, .outputs = {onnx_value("y", static_cast<int>(output_type), Dims{2})}}))
+            .misread;
+    };
+    EXPECT_EQ(misread("Resize", {}), Names{});
+    EXPECT_EQ(misread("Resize", {{"antialias", 0, ""}, {"keep_aspect_ratio_policy", 0, "stretch"}}), Names{});
+    EXPECT_EQ(misread("Resize", {{"antialias", 1, ""}}), Names{"antialias of Resize"});
+    EXPECT_EQ(misread("Resize", {{"keep_aspect_ratio_policy", 0, "not_larger"}}), Names{"keep_aspect_ratio_policy of Resize"});
+    EXPECT_EQ(misread("Cast", {{"to", 1, ""}}), Names{});
+    EXPECT_EQ(misread("Cast", {{"to", 17, ""}}), Names{"saturation of Cast to 8-bit floats"});
+    EXPECT_EQ(misread("Cast", {{"to", 19, ""}, {"saturate", 0, ""}}), Names{});
+    EXPECT_EQ(misread("CastLike", {}), Names{});
+    EXPECT_EQ(misread("CastLike", {}, 19), Names{"saturation of CastLike to 8-bit floats"});
+    EXPECT_EQ(misread("CastLike", {{"saturate", 0, ""}}, 19), Names{});
+}
+
 TEST(Onnx, CyclesAreRefused) {
     const auto node = [](std::string_view from, std::string_view to) {
         return message([&](auto& n) {
