@@ -67,6 +67,38 @@ TEST(CudaExcitation, EverySizeAndGate) {
     }
 }
 
+TEST(CudaExcitation, MeansOfManyPixelsComeInParts) {
+    for (const auto& type : {f32, f16}) {
+        for (const std::size_t width : {64, 43, 47}) {  // 43: no part of it; 47: too few pixels
+            Trial t(fmt::format("{} pixels of {}", 48 * width, type.get_type_name()));
+            const auto x = t.in(type, {2, 16, width == 47 ? std::size_t{1} : std::size_t{48}, width}, -1, 1);
+            const auto y = make<v0::Relu>(pixels_product(x, t.in(type, {16, 16, 1, 1}, -0.1, 0.1)));
+            t.compare(excitation(t, y, 4, true, Gate::sigmoid).get_node_shared_ptr(), type == f16 ? 6e-3 : 1e-5);
+        }
+    }
+}
+
+TEST(CudaExcitation, PartsAreSummedByManyBlocks) {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input(Type::f16, {1, 32, 112, 112}, "x");
+    Rowwise mean{"ReduceMean", {1, 32, 112, 112}, {2, 3}, Type::f32, {}, "return s0 / 12544.0f;", true, 4, {}};
+    mean.stages.push_back({Rowwise::Combine::sum, "return in0(i0, i1, i2, i3);", ""});
+    const ValueId pooled = b.reshape(b.rowwise(Type::f16, {x}, mean), {1, 1, 32});
+    MatmulSpec first{.m = 1, .n = 8, .k = 32};
+    first.transpose_b = true;
+    first.type = first.result = Type::f16;
+    MatmulSpec second = first;
+    std::swap(second.n, second.k);
+    const ValueId h = b.matmul(pooled, b.input(Type::f16, {1, 8, 32}, "w1"), first);
+    const ValueId g = b.matmul(h, b.input(Type::f16, {1, 32, 8}, "w2"), second);
+    b.output(b.pointwise("Multiply", Type::f16, {x, b.reshape(g, {1, 32, 1, 1})}, "a * b"), "y");
+    const Graph made = recognise_excitation(graph);
+    const auto* what = std::get_if<Excitation>(&made.producer(made.outputs.front())->what);
+    ASSERT_NE(what, nullptr);
+    EXPECT_EQ(what->parts, 16);
+}
+
 /// A graph of the same form. @returns its schedule's labels
 Schedule scheduled(std::int64_t images, std::int64_t channels, std::int64_t squeezed) {
     static HostDevice device;
@@ -98,7 +130,7 @@ TEST(CudaExcitation, IsOneKernelWhereTheMatrixIsSmall) {
     EXPECT_FALSE(excites(scheduled(1, 20, 4)));      // no whole vectors
 }
 
-KernelSource kernel(Type type, std::int64_t images, std::int64_t channels, std::int64_t size, std::int64_t squeezed) {
+KernelSource kernel(Type type, std::int64_t images, std::int64_t channels, std::int64_t size, std::int64_t squeezed, std::int64_t parts = 0) {
     Graph graph;
     Builder b(graph);
     Excitation what;
@@ -108,10 +140,14 @@ KernelSource kernel(Type type, std::int64_t images, std::int64_t channels, std::
     what.first = Activation::silu;
     what.second = Activation::sigmoid;
     what.gate = {"return fminf(a, 1);"};
+    what.parts = parts;
+    what.pooled = "return s0 / 49.0f;";
     const ValueId x = b.input(type, {images, channels, size, size}, "x");
-    const ValueId y = b.excitation({x, b.input(type, {1, images, channels}, "pooled"), b.input(type, {1, squeezed, channels}, "w1"),
-                                    b.input(type, {1, channels, squeezed}, "w2"), b.input(type, {squeezed}, "b1"), b.input(type, {channels}, "b2")},
-                                   what);
+    const ValueId y =
+        b.excitation({x, parts > 0 ? b.input(Type::f32, {images, channels, parts, 1}, "parts") : b.input(type, {1, images, channels}, "pooled"),
+                      b.input(type, {1, squeezed, channels}, "w1"), b.input(type, {1, channels, squeezed}, "w2"), b.input(type, {squeezed}, "b1"),
+                      b.input(type, {channels}, "b2")},
+                     what);
     Places places;
     for (std::size_t id = 0; id < graph.values.size(); ++id) {
         const auto value = static_cast<ValueId>(id);
@@ -140,6 +176,7 @@ TEST(CudaExcitation, TheFormForGpusCompiles) {
     for (const Type type : {Type::f16, Type::bf16, Type::f32}) {
         schedule.kernels.push_back(kernel(type, 1, 32, 112, 8).text);
         schedule.kernels.push_back(kernel(type, 1, 144, 56, 6).text);
+        schedule.kernels.push_back(kernel(type, 2, 144, 56, 6, 16).text);
         schedule.kernels.push_back(kernel(type, 8, 1152, 7, 48).text);
     }
     EXPECT_NO_THROW((void)compile_kernels(module_source(schedule).text, {.compute = 90, .threads_per_block = 256, .driver_version = 13000}));

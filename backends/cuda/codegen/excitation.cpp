@@ -53,6 +53,7 @@ KernelSource excitation_kernel(const Graph& graph, const Places& places, const N
         text += fmt::format("FUNCTION f32 @_g{}(f32 a) {{ {} }}\n", g, what.gate[g]);
         gate = fmt::format("@_g{}({})", g, gate);
     }
+    if (what.parts > 0) text += fmt::format("FUNCTION f32 @_m(f32 s0) {{ {} }}\n", what.pooled);
     const auto shuffled = [](const std::string& variable, std::int64_t lanes) {
         return lanes == 1 ? std::string() : fmt::format("for (int w = {0}; w > 0; w >>= 1) {1} += SHUFFLE_XOR_F32({1}, w);", lanes / 2, variable);
     };
@@ -73,19 +74,28 @@ KernelSource excitation_kernel(const Graph& graph, const Places& places, const N
         "at);\n  }}\n",
         early, position, x);
 
+    if (what.parts > 0) {
+        text += fmt::format(
+            "  SHARED f32 means[{0}];\n  for (int c = THREAD; c < {0}; c += BLOCK) {{\n    f32 sum = 0;\n    UNROLL for (int i = 0; i < {1}; ++i) "
+            "sum += "
+            "{2}[(n * (idx){1} + i) * (idx){0} + c];\n    means[c] = @_m(sum);\n  }}\n  BARRIER();\n",
+            channels, what.parts, pooled);
+    }
+    // Neighbouring pooled values from e on.
+    const std::string fetched = what.parts > 0 ? std::string() : fmt::format("@_t a; a.w = load16({} + (n * (idx){} + e));", pooled, channels);
+    const std::string element = what.parts > 0 ? "means[e + v]" : load(what.type, "a.v", "v");
     text += fmt::format(
         "  for (int first = THREAD / {0}; first - THREAD / {0} < {1}; first += {2}) {{\n    const int lane = THREAD % {0};\n    f32 acc[{3}];\n    "
         "UNROLL\n    for (int u = 0; u < {3}; ++u) acc[u] = 0;\n",
         lanes1, squeezed, rows1 * at_once, at_once);
     text += fmt::format(
-        "    UNROLL\n    for (int i = 0; i < {0}; ++i) {{\n      const idx e = (lane + i * {1}) * (idx){2};\n      if (e < (idx){3}) {{\n        @_t "
-        "a;\n  "
-        "      a.w = load16({4} + (n * (idx){3} + e));\n        UNROLL\n        for (int u = 0; u < {5}; ++u) {{\n          const int j = first + u "
-        "* "
-        "{6};\n          @_t b;\n          b.w = load16({7} + ((idx)(j < {8} ? j : 0) * (idx){3} + e));\n          UNROLL\n          for (int v = 0; "
-        "v < "
-        "{2}; ++v) acc[u] += {9} * {10};\n        }}\n      }}\n    }}\n",
-        reads, lanes1, width, channels, pooled, at_once, rows1, w1, squeezed, load(what.type, "a.v", "v"), load(what.type, "b.v", "v"));
+        "    UNROLL\n    for (int i = 0; i < {0}; ++i) {{\n      const idx e = (lane + i * {1}) * (idx){2};\n      if (e < (idx){3}) {{\n        "
+        "{4}\n        "
+        "UNROLL\n        for (int u = 0; u < {5}; ++u) {{\n          const int j = first + u * {6};\n          @_t b;\n          b.w = load16({7} + "
+        "((idx)(j < {8} ? j : 0) * (idx){3} + e));\n          UNROLL\n          for (int v = 0; v < {2}; ++v) acc[u] += {9} * {10};\n        }}\n    "
+        "  "
+        "}}\n    }}\n",
+        reads, lanes1, width, channels, fetched, at_once, rows1, w1, squeezed, element, load(what.type, "b.v", "v"));
     text += fmt::format(
         "    UNROLL\n    for (int u = 0; u < {}; ++u) {{\n      const int j = first + u * {};\n      {}\n      if (j < {} && lane == 0) squeezed[j] "
         "= "

@@ -57,6 +57,33 @@ private:
         }
     }
 
+    /// Means over many pixels of few channels are a few blocks' work: sums of parts of the pixels instead, which the kernel adds up.
+    /// @returns what is read instead of `pooled`
+    ValueId parts_of(ValueId pooled, ValueId x, Excitation& what) {
+        constexpr std::int64_t kLeastPixels = 2048, kLeastOfPart = 256, kMostParts = 16, kEnoughChannels = 1024;
+        const Dims& shape = dims(x);
+        const std::int64_t pixels = elements(shape) / (shape[0] * shape[1]);
+        ValueId mean = pooled;
+        const Node* node = through_reshapes<Rowwise>(mean);
+        if (node == nullptr || node->inputs != std::vector<ValueId>{x} || pixels < kLeastPixels || shape[0] * shape[1] > kEnoughChannels)
+            return pooled;
+        const Rowwise& rows = std::get<Rowwise>(node->what);
+        std::vector<int> spatial;
+        for (std::size_t d = 2; d < shape.size(); ++d) spatial.push_back(static_cast<int>(d));
+        if (rows.op != "ReduceMean" || rows.axes != spatial || !rows.per_row || !rows.epilogues.empty() || rows.stages.size() != 1 ||
+            rows.accumulator != Type::f32 || !rows.stages.front().finish.empty() || rows.result.find("in0(") != std::string::npos)
+            return pooled;
+        std::int64_t parts = kMostParts;
+        while (parts > 1 && (pixels % parts != 0 || pixels / parts < kLeastOfPart)) --parts;
+        if (parts == 1) return pooled;
+        what.parts = parts;
+        what.pooled = rows.result;
+        Rowwise sums{"PartialSums", {shape[0], shape[1], parts, pixels / parts}, {3}, Type::f32, {}, "return s0;", true, 2, {}};
+        sums.stages.push_back({Rowwise::Combine::sum, "return in0(i0, i1, i2, i3);", ""});
+        const ValueId pixels_in_parts = builder().reshape(x, sums.space);
+        return builder().rowwise(Type::f32, {pixels_in_parts}, std::move(sums));
+    }
+
     [[nodiscard]] static bool plain(const MatmulSpec& spec, Type type, std::int64_t images) {
         return spec.batch == 1 && spec.m == images && !spec.transpose_a && spec.transpose_b && !spec.residual && spec.alpha == 1 &&
                spec.type == type && spec.result == type && (!spec.bias || spec.bias_type == type);
@@ -92,6 +119,7 @@ private:
             std::vector<ValueId> inputs{x, first->inputs[0], first->inputs[1], second->inputs[1]};
             if (one.bias) inputs.push_back(first->inputs[2]);
             if (two.bias) inputs.push_back(second->inputs[2]);
+            inputs[1] = parts_of(inputs[1], x, what);  // adds nodes: the ones above are not to be looked at again
             return builder().excitation(std::move(inputs), std::move(what));
         }
         return std::nullopt;

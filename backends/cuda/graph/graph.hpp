@@ -99,11 +99,13 @@ struct Attention {
 };
 
 /// Squeeze and excitation of few images: every channel of X times its gate, g(second(W2 @ first(W1 @ pooled + bias 1) + bias 2)).
-/// Inputs: X (N, C, spatial..), pooled (1, N, C), W1 (1, squeezed, C), W2 (1, C, squeezed), then biases 1 (squeezed) and 2 (C) where present. Output
+/// Inputs: X (N, C, spatial..), pooled (1, N, C) or its parts (N, C, parts, 1), W1 (1, squeezed, C), W2 (1, C, squeezed), then biases 1 (squeezed) and 2 (C) where present. Output
 /// as X; both lie channels-last.
 struct Excitation {
     Type type = Type::f32;
     std::int64_t squeezed = 0;
+    std::int64_t parts = 0;  ///< of the pooled values' sums, in f32 and channels-last; 0: pooled is given
+    std::string pooled;      ///< where there are parts: the body of a function of their sum s0
     bool bias1 = false, bias2 = false;
     Activation first = Activation::none, second = Activation::none;
     std::vector<std::string> gate;  ///< bodies of functions of f32 `a`, applied one after another

@@ -649,7 +649,10 @@ private:
         const Dims x = strides_in_order(value(input(0)).dims, channels_last_order(value(input(0)).dims.size()));
         require_own_layout(n, 0, x);
         const std::size_t inputs = graph().nodes[static_cast<std::size_t>(n)].inputs.size();
-        for (std::size_t k = 1; k < inputs; ++k) require_own_layout(n, k, row_major_strides(value(input(k)).dims));
+        for (std::size_t k = 1; k < inputs; ++k) {
+            const Dims& dims = value(input(k)).dims;
+            require_own_layout(n, k, dims.size() == 4 ? strides_in_order(dims, channels_last_order(4)) : row_major_strides(dims));
+        }
         const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
         place(output) = Place{output, x, 0};
         const Node node = graph().nodes[static_cast<std::size_t>(n)];
