@@ -48,6 +48,18 @@ TEST(CudaPointwise, EverySizeWithAllThatIsFused) {
     }
 }
 
+TEST(CudaPointwise, SinglePixelsOfAnyDepth) {
+    for (const auto& type : {f16, ov::element::bf16}) {
+        for (const std::size_t in : {4, 10, 48}) {
+            Trial t(fmt::format("pixels of {} {}", in, type.get_type_name()));
+            const auto x = t.in(type, {20, in, 1, 1}, -1, 1), w = t.in(type, {24, in, 1, 1}, -0.2, 0.2);
+            const ov::CoordinateDiff none{0, 0};
+            const auto y = make<v1::Convolution>(x, w, ov::Strides{1, 1}, none, none, ov::Strides{1, 1});
+            t.compare(make<v0::Sigmoid>(make<v1::Add>(y, t.in(type, {1, 24, 1, 1}))), type == f16 ? 6e-3 : 5e-2);
+        }
+    }
+}
+
 ConvolutionSpec pointwise(std::int64_t batch, std::int64_t in, std::int64_t out, std::int64_t size, Activation activation = Activation::silu) {
     ConvolutionSpec spec{.batch = batch, .channels_in = in, .channels_out = out};
     spec.type = spec.bias_type = Type::f16;
@@ -65,6 +77,8 @@ TEST(CudaPointwise, IsForLittleWorkOfFewChannels) {
     EXPECT_FALSE(is_small_pointwise(pointwise(1, 80, 480, 14)));
     EXPECT_FALSE(is_small_pointwise(pointwise(64, 16, 96, 112)));
     EXPECT_FALSE(is_small_pointwise(pointwise(1, 12, 96, 112)));
+    EXPECT_TRUE(is_small_pointwise(pointwise(64, 28, 672, 1)));
+    EXPECT_FALSE(is_small_pointwise(pointwise(64, 672, 32, 1)));
     ConvolutionSpec strided = pointwise(1, 16, 96, 112);
     strided.stride = {2, 2};
     EXPECT_FALSE(is_small_pointwise(strided));
@@ -93,8 +107,8 @@ TEST(CudaPointwise, TheFormForGpusCompiles) {
     }
     Schedule schedule;
     for (const Type type : {Type::f16, Type::bf16}) {
-        for (const std::int64_t in : {16, 40, 80}) {
-            for (const std::int64_t size : {7, 112}) {
+        for (const std::int64_t in : {16, 28, 40, 80}) {
+            for (const std::int64_t size : {1, 7, 112}) {
                 Graph graph;
                 Builder b(graph);
                 ConvolutionSpec spec = pointwise(1, in, 96, size);

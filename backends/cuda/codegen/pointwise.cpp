@@ -21,8 +21,10 @@ bool all(const Dims& dims, std::int64_t value) {
 bool is_small_pointwise(const ConvolutionSpec& spec) {
     if ((spec.type != Type::f16 && spec.type != Type::bf16) || spec.transposed || spec.groups != 1) return false;
     if (!all(spec.kernel, 1) || !all(spec.stride, 1) || !all(spec.pad_begin, 0) || !all(spec.pad_end, 0)) return false;
-    const std::int64_t most = spec.activation == Activation::hard_swish ? 80 : 40;
-    if (spec.channels_in % 8 != 0 || spec.channels_out % 8 != 0 || spec.channels_in > most) return false;
+    // Single pixels: the second product of squeeze and excitation.
+    const bool single = all(spec.out, 1);
+    const std::int64_t most = single ? 64 : spec.activation == Activation::hard_swish ? 80 : 40;
+    if ((spec.channels_in % 8 != 0 && !single) || spec.channels_out % 8 != 0 || spec.channels_in > most) return false;
     return spec.batch * elements(spec.out) * spec.channels_in * spec.channels_out <= kMostProducts;
 }
 
@@ -58,15 +60,24 @@ KernelSource pointwise_kernel(const Graph& graph, const Places& places, const No
         "= t / "
         "(idx){} * {};\n    f32 acc[{}][8];\n    UNROLL for (int s = 0; s < {}; ++s) {{ UNROLL for (int u = 0; u < 8; ++u) acc[s][u] = 0; }}\n",
         threads, blocks, blocks, share, share, share);
-    text += fmt::format(
-        "    {0}for (idx k = 0; k < (idx){1}; k += 8) {{\n      @_t a[{2}], b[8];\n      UNROLL for (int s = 0; s < {2}; ++s) a[s].w = load16({3} + "
-        "((p + "
-        "s < (idx){4} ? p + s : 0) * (idx){1} + k));\n      UNROLL for (int j = 0; j < 8; ++j) b[j].w = load16({5} + ((k + j) * (idx){6} + c));\n    "
-        "  "
-        "UNROLL for (int j = 0; j < 8; ++j) {{\n        UNROLL for (int u = 0; u < 8; ++u) {{\n          const f32 weight = {7};\n          UNROLL "
-        "for "
-        "(int s = 0; s < {2}; ++s) acc[s][u] += {8} * weight;\n        }}\n      }}\n    }}\n",
-        in <= 40 ? "UNROLL " : "", in, share, x, pixels, w, out, load(spec.type, "b[j].v", "u"), load(spec.type, "a[s].v", "j"));
+    const std::string pixel = fmt::format("(p + s < (idx){0} ? p + s : 0) * (idx){1} + k", pixels, in);
+    if (in % 8 == 0) {
+        text += fmt::format(
+            "    {0}for (idx k = 0; k < (idx){1}; k += 8) {{\n      @_t a[{2}], b[8];\n      UNROLL for (int s = 0; s < {2}; ++s) a[s].w = "
+            "load16({3} + "
+            "({4}));\n      UNROLL for (int j = 0; j < 8; ++j) b[j].w = load16({5} + ((k + j) * (idx){6} + c));\n      UNROLL for (int j = 0; j < 8; "
+            "++j) {{\n        UNROLL for (int u = 0; u < 8; ++u) {{\n          const f32 weight = {7};\n          UNROLL for (int s = 0; s < {2}; "
+            "++s) "
+            "acc[s][u] += {8} * weight;\n        }}\n      }}\n    }}\n",
+            in <= 40 ? "UNROLL " : "", in, share, x, pixel, w, out, load(spec.type, "b[j].v", "u"), load(spec.type, "a[s].v", "j"));
+    } else {
+        text += fmt::format(
+            "    UNROLL for (idx k = 0; k < (idx){0}; ++k) {{\n      @_t b;\n      b.w = load16({1} + (k * (idx){2} + c));\n      UNROLL for (int s "
+            "= 0; s "
+            "< {3}; ++s) {{\n        const f32 value = {4};\n        UNROLL for (int u = 0; u < 8; ++u) acc[s][u] += value * {5};\n      }}\n    "
+            "}}\n",
+            in, w, out, share, load(spec.type, x, pixel), load(spec.type, "b.v", "u"));
+    }
     if (spec.bias) {
         text += fmt::format("    f32 bias[8];\n    UNROLL for (int u = 0; u < 8; ++u) bias[u] = {};\n", load(spec.bias_type, bias, "c + u"));
     }
