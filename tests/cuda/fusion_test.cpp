@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// What graphs become: convolutions and products with all that follows them, depthwise kernels, elementwise kernels of several elements per thread.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -202,7 +203,19 @@ TEST(CudaFusion, ProductsOfFewRows) {
     }
 }
 
-TEST(CudaFusion, TheFormForGpusOfFewRowsCompiles) {
+/// Images to channels-last halves.
+KernelSource channels_together() {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input(Type::f32, {64, 3, 224, 224}, "x");
+    const ValueId y = b.pointwise("Convert", Type::f16, {x}, "a", 0);
+    Places places(graph.values.size());
+    places[static_cast<std::size_t>(x)] = Place{x, row_major_strides(graph.value(x).dims), 0};
+    places[static_cast<std::size_t>(y)] = Place{y, {3 * 224 * 224, 1, 3 * 224, 3}, 0};
+    return compute_kernel(graph, places, y, {256, 132, true});
+}
+
+TEST(CudaFusion, TheFormsForGpusCompile) {
     if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
     const base::TemporaryDirectory folder;
     ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
@@ -212,6 +225,7 @@ TEST(CudaFusion, TheFormForGpusOfFewRowsCompiles) {
         GTEST_SKIP() << error.what();
     }
     Schedule schedule;
+    schedule.kernels.push_back(channels_together().text);
     for (const Type type : {Type::f16, Type::bf16, Type::f32}) {
         for (const std::int64_t k : {6, 48, 1280}) {
             Graph graph;
@@ -254,6 +268,16 @@ TEST(CudaFusion, ElementwiseTreesOfEveryWidth) {
         // Between halves a kernel keeps more digits than OpenVINO does, which a conversion to integers may show.
         if (type != f16 && type != ov::element::bf16) t.compare(make<v0::Convert>(z, ov::element::u8));
     }
+}
+
+TEST(CudaFusion, AFewElementsSideBySideAreTakenTogether) {
+    for (const std::size_t channels : {2, 3, 4, 5}) {
+        Trial t(fmt::format("{} channels", channels));
+        const auto x = t.in(f32, {2, channels, 24, 20});
+        t.compare(make<v1::Transpose>(make<v0::Convert>(x, f16), Trial::ints({0, 2, 3, 1})));
+        t.compare(make<v1::Transpose>(make<v1::Add>(x, t.in(f32, {channels, 1, 1})), Trial::ints({2, 0, 3, 1})));
+    }
+    EXPECT_EQ(channels_together().launch.grid[0], 64U * 224 * 224 / 256);
 }
 
 TEST(CudaFusion, NarrowingConversionsAreSeen) {

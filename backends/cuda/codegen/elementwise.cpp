@@ -244,6 +244,27 @@ KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId ou
     const int unroll = nibbles ? 2 : target.threads_per_block > 1 && count >= full * 4 ? 4 : 1;
     const std::int64_t per_group = static_cast<std::int64_t>(target.threads_per_block) * unroll;
     const std::vector<int> order = memory_order(value.dims, place.strides);
+    // A few elements side by side, as the channels of an image, that come from as many places: a thread takes them together, so that neighbouring
+    // threads read neighbouring ones of each.
+    int inner = -1;
+    for (int d : order) {
+        if (value.dims[static_cast<std::size_t>(d)] > 1) inner = d;
+    }
+    const std::int64_t together = inner < 0 ? 1 : value.dims[static_cast<std::size_t>(inner)];
+    if (!nibbles && together >= 2 && together <= 4 && count >= full * together) {
+        std::vector<int> rest(order);
+        rest.erase(std::find(rest.begin(), rest.end(), inner));
+        std::string kernel = fmt::format("FUNCTION {} @_r(@_P{}) {{ {} }}\n", compute_type(value.type), coordinates(value.dims.size()), body);
+        kernel += fmt::format(
+            "KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < {}ll) {{\n    const idx t = (idx)t64;\n    {}\n    {} "
+            "v[{}];\n    UNROLL\n    for (idx i{} = 0; i{} < {}; ++i{}) v[i{}] = @_r(@_A{});\n",
+            count / together, decompose(value.dims, rest, "t"), compute_type(value.type), together, inner, inner, together, inner, inner,
+            arguments_of(value.dims.size()));
+        kernel += fmt::format("    UNROLL\n    for (idx i{0} = 0; i{0} < {1}; ++i{0}) {{ {2} }}\n  }}\n}}\n", inner, together,
+                              store(value.type, out, offset_expression(value.dims, place.strides), fmt::format("v[i{}]", inner)));
+        return functions.finish(kernel,
+                                groups((count / together + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block));
+    }
     std::string text = fmt::format("FUNCTION {} @_r(@_P{}) {{ {} }}\n", compute_type(value.type), coordinates(value.dims.size()), body);
     text += fmt::format("KERNEL(@)(@_P) {{\n  const i64 base = (i64)GROUP * {} + THREAD;\n", per_group);
     if (unroll > 1) text += "  UNROLL\n";
