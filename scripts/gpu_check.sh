@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Checks the CUDA backend on a machine with an NVIDIA GPU. Runs in a source tree with a build, or where scripts/gpu_pack.sh was unpacked.
-#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench] [--out DIR] [--device GPU.0] [--limit-s N]
+#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,deploy,bench] [--out DIR] [--device GPU.0] [--limit-s N]
 #                        [--filter GTEST_FILTER]
 # Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
 # seconds, and figures. --filter narrows the suite for the sanitizer steps. The exit status is 1 if a step failed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,bench
+steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,deploy,bench
 out=$root/bench/results device=GPU.0 limit_s=600 filter='*'
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
@@ -116,6 +116,7 @@ if wanted leaks; then
     skip leaks "nvidia-smi is not installed"
   fi
 fi
+wanted deploy && step deploy python3 "$root/bench/gpu_deploy.py" --vmm "$build/bin/vmm" --output "$out/gpu_deploy.json"
 if wanted bench; then
   if [ -x "$build/bin/gpu_program" ]; then
     step bench python3 "$root/bench/gpu.py" --program "$build/bin/gpu_program" --output "$out/gpu.json"

@@ -416,8 +416,9 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     outputs_of.clear();
 
     // The rest of the short list, as far as time allows: compiling may take half of it; all of it for the plain ones (f32, no batch), which are the
-    // exact fallbacks and often the best. A batch that runs for long is left out: it would take the time of several others and has the least to gain,
-    // since what batching saves is the overhead of a call.
+    // exact fallbacks and often the best. What is predicted to be the best is tried whatever the time: a promise that nothing else keeps as well is
+    // not given up for a compiler's seconds. A batch that runs for long is left out: it would take the time of several others and has the least to
+    // gain, since what batching saves is the overhead of a call.
     const Clock::time_point compile_end = start + request.budget / 2;
     const double longest_batch_ms = static_cast<double>(request.budget.count()) / 20;
     double slowest_compile_ms = 0;
@@ -432,7 +433,7 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
         check_stop();
         const bool plain = candidate.key.precision == Precision::f32 && candidate.key.batch == 1;
         const bool late = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(slowest_compile_ms * 1e3)) > (plain ? end : compile_end);
-        if (late || request.budget.count() == 0) continue;
+        if ((late && seen > 1) || request.budget.count() == 0) continue;
         if (candidate.key.batch > 1 && item_ms * candidate.key.batch > longest_batch_ms) continue;
         Contender contender;
         contender.outcome = verify(candidate.key, contender.stage, request, result.reference, factory);
@@ -455,7 +456,9 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
         Rounds rounds;
         std::vector<Standing> standings(contenders.size());
         for (std::size_t i = 0; i < contenders.size(); ++i) standings[i].alive = contenders[i].alive;
-        const auto left = [end] { return std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()); };
+        // Compiling may have taken all of the time: what was compiled is measured all the same.
+        const Clock::time_point last = std::max(end, Clock::now() + request.budget / 10);
+        const auto left = [end = last] { return std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()); };
         const double first_left = std::max(static_cast<double>(left().count()), 1.0);
         while (const auto span = rounds.next(standings, left())) {
             for (std::size_t i = 0; i < contenders.size(); ++i) {

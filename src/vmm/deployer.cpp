@@ -589,12 +589,18 @@ void Deployer::build(Job& job) {
                               .throughput = job.constraints.goal == Goal::throughput,
                               .oracle = make_oracle(*model),
                               .progress = progress_};
-    for (const planning::Route& route : request.routes) {
-        const bool excluded =
-            !job.constraints.engines.empty() && std::ranges::find(job.constraints.engines, route.engine) == job.constraints.engines.end();
-        if (!route.supported || excluded || route.kind != to_string(DeviceKind::cpu) || !route.gflops.contains(Precision::f32)) continue;
-        tune.reference_keys.push_back({route.engine, route.device, Precision::f32, std::min(job.thread_budget, route.max_threads), 1, 1});
-    }
+    const auto add_references = [&](bool excluded_too) {
+        for (const planning::Route& route : request.routes) {
+            const bool excluded =
+                !job.constraints.engines.empty() && std::ranges::find(job.constraints.engines, route.engine) == job.constraints.engines.end();
+            if (!route.supported || (excluded && !excluded_too) || route.kind != to_string(DeviceKind::cpu) || !route.gflops.contains(Precision::f32))
+                continue;
+            tune.reference_keys.push_back({route.engine, route.device, Precision::f32, std::min(job.thread_budget, route.max_threads), 1, 1});
+        }
+    };
+    add_references(false);
+    // Whoever wants accelerators alone is promised the same: what the processor computes in f32 is not where the model will run.
+    if (tune.reference_keys.empty()) add_references(true);
     runtime::TuneResult tuned;
     if (predict_only) {
         tuned.reference.assign(tune.calibration.size(), {});

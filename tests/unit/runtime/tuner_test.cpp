@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/tuner.hpp"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "fake_stage.hpp"
+
+namespace ai_vmm::runtime {
+namespace {
+
+using planning::CandidateKey;
+
+/// Compiling takes longer than all of the time there is.
+class SlowFactory final : public StageFactory {
+public:
+    explicit SlowFactory(std::chrono::milliseconds compile_time) : compile_time_(compile_time) {
+        made_by.engines = {{"processor", testing::scale_by(2)}, {"accelerator", testing::scale_by(2)}, {"wrong", testing::scale_by(3)}};
+    }
+    std::shared_ptr<Stage> make(const CandidateKey& key) override {
+        std::this_thread::sleep_for(compile_time_);
+        return made_by.make(key);
+    }
+    testing::FakeFactory made_by;
+
+private:
+    const std::chrono::milliseconds compile_time_;
+};
+
+struct Tuning {
+    std::vector<TensorInfo> outputs{TensorInfo{.name = "y", .type = ElementType::f32, .shape = {4}}};
+    TuneRequest request;
+
+    explicit Tuning(const std::vector<CandidateKey>& candidates) {
+        Tensor x(ElementType::f32, {4});
+        for (std::size_t i = 0; i < 4; ++i) x.as<float>()[i] = static_cast<float>(i) - 1.5F;
+        request.outputs = &outputs;
+        request.calibration = {{x}};
+        request.budget = std::chrono::milliseconds(20);
+        request.reference_keys = {{"processor", "cpu:0", Precision::f32, 1, 1, 1}};
+        for (const CandidateKey& key : candidates) request.candidates.push_back({.key = key, .reason = {}, .to_measure = true, .stages = {}});
+    }
+};
+
+const planning::Outcome* outcome_of(const TuneResult& result, const std::string& engine, Precision precision) {
+    for (const planning::Outcome& outcome : result.outcomes) {
+        if (outcome.key.engine == engine && outcome.key.precision == precision) return &outcome;
+    }
+    return nullptr;
+}
+
+TEST(Tuner, WhatIsPredictedBestIsTriedWhateverTheTime) {
+    SlowFactory factory(std::chrono::milliseconds(30));
+    const Tuning tuning({{"accelerator", "gpu:0", Precision::f16, 1, 1, 1}, {"accelerator", "gpu:0", Precision::bf16, 1, 1, 1}});
+    const TuneResult result = tune(tuning.request, factory);
+    const planning::Outcome* best = outcome_of(result, "accelerator", Precision::f16);
+    ASSERT_NE(best, nullptr);
+    EXPECT_TRUE(best->compiled && best->agrees) << best->failure << best->disagreement;
+    EXPECT_TRUE(best->latency_ms.has_value()) << "and measured, so that it can be chosen";
+    EXPECT_EQ(outcome_of(result, "accelerator", Precision::bf16), nullptr) << "the second best has to be in time";
+}
+
+TEST(Tuner, WhatIsPredictedBestIsComparedAllTheSame) {
+    SlowFactory factory(std::chrono::milliseconds(30));
+    const Tuning tuning({{"wrong", "gpu:0", Precision::f16, 1, 1, 1}});
+    const TuneResult result = tune(tuning.request, factory);
+    const planning::Outcome* best = outcome_of(result, "wrong", Precision::f16);
+    ASSERT_NE(best, nullptr);
+    EXPECT_FALSE(best->agrees);
+    EXPECT_FALSE(best->latency_ms.has_value());
+}
+
+TEST(Tuner, WithoutTimeNothingButTheReferenceIsBuilt) {
+    SlowFactory factory(std::chrono::milliseconds(0));
+    Tuning tuning({{"accelerator", "gpu:0", Precision::f16, 1, 1, 1}});
+    tuning.request.budget = std::chrono::milliseconds(0);
+    const TuneResult result = tune(tuning.request, factory);
+    EXPECT_EQ(result.outcomes.size(), 1U);
+}
+
+}  // namespace
+}  // namespace ai_vmm::runtime
