@@ -365,8 +365,8 @@ std::optional<std::int64_t> tap(const ConvolutionSpec& s, const Dims& smaller, c
 }
 
 Values convolution_reference(const ConvolutionSpec& s, const std::vector<Values>& in) {
+    Values y(in[2].size());
     const std::int64_t x_points = elements(s.in), y_points = elements(s.out), taps = elements(s.kernel);
-    Values y(static_cast<std::size_t>(s.batch * y_points * s.channels_out));
     const std::int64_t x_group = s.channels_in / s.groups, y_group = s.channels_out / s.groups;
     const Dims& small = s.transposed ? s.in : s.out;
     const Dims& large = s.transposed ? s.out : s.in;
@@ -394,13 +394,7 @@ Values convolution_reference(const ConvolutionSpec& s, const std::vector<Values>
         if (s.residual) y[i] += in.back()[i];
         y[i] = activated(y[i], s.activation);
     }
-    if (s.pixel_stride_y == 0) return y;
-    // What stands beside stays.
-    Values wide = in[2];
-    for (std::size_t i = 0; i < y.size(); ++i)
-        wide[i / static_cast<std::size_t>(s.channels_out) * static_cast<std::size_t>(s.pixel_stride_y) +
-             i % static_cast<std::size_t>(s.channels_out)] = y[i];
-    return wide;
+    return y;
 }
 
 ConvolutionSpec convolution(std::int64_t batch, std::int64_t channels_in, std::int64_t channels_out, std::int64_t groups, const Dims& in,
@@ -472,16 +466,6 @@ TEST_P(ConvolutionOnDevice, BiasResidualAndActivation) {
     depthwise.bias = true;
     depthwise.activation = Activation::relu;
     verify(depthwise, false);
-}
-
-TEST_P(ConvolutionOnDevice, AmongTheChannelsOfAWiderTensor) {
-    for (const Activation activation : {Activation::none, Activation::relu}) {
-        ConvolutionSpec spec = convolution(2, 32, 64, 1, {14, 14}, {3, 3}, 1, 1, 1, GetParam());
-        spec.bias = true;
-        spec.activation = activation;
-        spec.pixel_stride_y = 128;
-        verify(spec, false);
-    }
 }
 
 TEST_P(ConvolutionOnDevice, Tf32WhereAllowed) {

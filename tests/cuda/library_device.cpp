@@ -129,10 +129,10 @@ void convolve(const ConvolutionSpec& s, Buffers p) {
                             }
                         }
                     }
-                    const std::int64_t pixel = (n * s.out[0] + y) * s.out[1] + x, at = pixel * s.channels_out + k;
+                    const std::int64_t at = ((n * s.out[0] + y) * s.out[1] + x) * s.channels_out + k;
                     if (s.bias) sum += get(s.bias_type, p[3], k);
                     if (s.residual) sum += get(s.type, p.back(), at);
-                    put(s.type, p[2], s.pixel_stride_y == 0 ? at : pixel * s.pixel_stride_y + k, activated(s.activation, sum));
+                    put(s.type, p[2], at, activated(s.activation, sum));
                 }
             }
         }

@@ -23,7 +23,7 @@ bool is_small_pointwise(const ConvolutionSpec& spec) {
     if (!all(spec.kernel, 1) || !all(spec.stride, 1) || !all(spec.pad_begin, 0) || !all(spec.pad_end, 0)) return false;
     // Single pixels: the second product of squeeze and excitation.
     const bool single = all(spec.out, 1);
-    const std::int64_t most = single ? 64 : spec.activation == Activation::hard_swish ? 80 : 40;
+    const std::int64_t most = single ? 64 : spec.activation == Activation::hard_swish ? 40 : 24;
     if ((spec.channels_in % 8 != 0 && !single) || spec.channels_out % 8 != 0 || spec.channels_in > most) return false;
     return spec.batch * elements(spec.out) * spec.channels_in * spec.channels_out <= kMostProducts;
 }
@@ -63,13 +63,13 @@ KernelSource pointwise_kernel(const Graph& graph, const Places& places, const No
     const std::string pixel = fmt::format("(p + s < (idx){0} ? p + s : 0) * (idx){1} + k", pixels, in);
     if (in % 8 == 0) {
         text += fmt::format(
-            "    {0}for (idx k = 0; k < (idx){1}; k += 8) {{\n      @_t a[{2}], b[8];\n      UNROLL for (int s = 0; s < {2}; ++s) a[s].w = "
-            "load16({3} + "
-            "({4}));\n      UNROLL for (int j = 0; j < 8; ++j) b[j].w = load16({5} + ((k + j) * (idx){6} + c));\n      UNROLL for (int j = 0; j < 8; "
-            "++j) {{\n        UNROLL for (int u = 0; u < 8; ++u) {{\n          const f32 weight = {7};\n          UNROLL for (int s = 0; s < {2}; "
+            "    UNROLL for (idx k = 0; k < (idx){0}; k += 8) {{\n      @_t a[{1}], b[8];\n      UNROLL for (int s = 0; s < {1}; ++s) a[s].w = "
+            "load16({2} + "
+            "({3}));\n      UNROLL for (int j = 0; j < 8; ++j) b[j].w = load16({4} + ((k + j) * (idx){5} + c));\n      UNROLL for (int j = 0; j < 8; "
+            "++j) {{\n        UNROLL for (int u = 0; u < 8; ++u) {{\n          const f32 weight = {6};\n          UNROLL for (int s = 0; s < {1}; "
             "++s) "
-            "acc[s][u] += {8} * weight;\n        }}\n      }}\n    }}\n",
-            in <= 40 ? "UNROLL " : "", in, share, x, pixel, w, out, load(spec.type, "b[j].v", "u"), load(spec.type, "a[s].v", "j"));
+            "acc[s][u] += {7} * weight;\n        }}\n      }}\n    }}\n",
+            in, share, x, pixel, w, out, load(spec.type, "b[j].v", "u"), load(spec.type, "a[s].v", "j"));
     } else {
         text += fmt::format(
             "    UNROLL for (idx k = 0; k < (idx){0}; ++k) {{\n      @_t b;\n      b.w = load16({1} + (k * (idx){2} + c));\n      UNROLL for (int s "

@@ -6,7 +6,7 @@
 
 namespace ai_vmm::cuda {
 
-/// Whether pointwise_kernel() takes `spec` and is likely the fastest: 1x1 without stride in f16 or bf16, at most 40 channels in (80 where cuDNN has
+/// Whether pointwise_kernel() takes `spec` and is likely the fastest: 1x1 without stride in f16 or bf16, at most 24 channels in (40 where cuDNN has
 /// no such activation), channels in eights, little work altogether.
 [[nodiscard]] bool is_small_pointwise(const ConvolutionSpec& spec);
 /// Strides that it wants of the weights (K, C, 1, ...): output channels side by side.

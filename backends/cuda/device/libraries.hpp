@@ -48,7 +48,6 @@ struct ConvolutionSpec {
     bool tf32 = false;
     bool transposed = false;  ///< the gradient with respect to the input: X and Y change places, W stays (C_in, spatial.., C_out / groups)
     Activation activation = Activation::none;
-    std::int64_t pixel_stride_y = 0;  ///< elements from a pixel of Y to the next, where Y is some channels of a wider tensor; 0: K
     bool operator==(const ConvolutionSpec&) const = default;
 };
 

@@ -344,13 +344,6 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const ConvolutionSpec& given, const
             y = graph->pointwise(y, attributes);
             y->set_dim(y_dims).set_stride(channels_last(y_dims));
         }
-        if (s.pixel_stride_y != 0) {
-            Dims strides = channels_last(y_dims);
-            for (std::size_t d = 0; d < strides.size(); ++d) {
-                if (d != 1) strides[d] = strides[d] / s.channels_out * s.pixel_stride_y;
-            }
-            y->set_stride(strides);
-        }
         y->set_output(true).set_uid(3).set_data_type(*type);
         return graph;
     };

@@ -370,8 +370,8 @@ private:
         return total == whole.dims[axis] ? std::optional(axis) : std::nullopt;
     }
 
-    /// The place of a value among the channels of the concatenation that reads it, where nothing asks for it elsewhere: what makes it may store it
-    /// there.
+    /// The place of a value among the channels of the concatenation that reads it, where nothing asks for it elsewhere: a generated kernel may store
+    /// it there. Not a library: cuDNN's engines for strided results are a pass over them slower than a copy.
     std::optional<Place> place_among_channels(ValueId id) {
         if (outputs_.count(id) != 0 || prepared_[static_cast<std::size_t>(id)]) return std::nullopt;
         const Node* join = nullptr;
@@ -806,16 +806,8 @@ private:
     }
 
     std::unique_ptr<LibraryCall> convolution_call(int n) {
-        ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
-        auto among = spec.residual ? std::nullopt : place_among_channels(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
-        std::unique_ptr<LibraryCall> call;
-        if (among) {
-            spec.pixel_stride_y = among->strides.back();
-            call = device_.make(spec);
-            spec.pixel_stride_y = 0;
-            if (!call) among.reset();
-        }
-        if (!call) call = device_.make(spec);
+        const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+        auto call = device_.make(spec);
         if (!call) return nullptr;
         const auto channels_last = [&](std::size_t k) {
             const Dims& dims = value(graph().nodes[static_cast<std::size_t>(n)].inputs[k]).dims;
@@ -825,8 +817,7 @@ private:
         channels_last(1);
         if (spec.residual) channels_last(spec.bias ? 3 : 2);
         const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
-        if (!among) among = Place{output, strides_in_order(value(output).dims, channels_last_order(value(output).dims.size())), 0};
-        place(output) = std::move(among);
+        place(output) = Place{output, strides_in_order(value(output).dims, channels_last_order(value(output).dims.size())), 0};
         return call;
     }
 
