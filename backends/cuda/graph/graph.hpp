@@ -99,8 +99,8 @@ struct Attention {
 };
 
 /// Squeeze and excitation of few images: every channel of X times its gate, g(second(W2 @ first(W1 @ pooled + bias 1) + bias 2)).
-/// Inputs: X (N, C, spatial..), pooled (1, N, C) or its parts (N, C, parts, 1), W1 (1, squeezed, C), W2 (1, C, squeezed), then biases 1 (squeezed) and 2 (C) where present. Output
-/// as X; both lie channels-last.
+/// Inputs: X (N, C, spatial..), pooled (1, N, C) or its parts (N, C, parts, 1), W1 (1, squeezed, C), W2 (1, C, squeezed), then biases 1 (squeezed)
+/// and 2 (C) where present. Output as X; both lie channels-last.
 struct Excitation {
     Type type = Type::f32;
     std::int64_t squeezed = 0;
