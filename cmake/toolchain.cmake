@@ -15,7 +15,7 @@ add_library(ai_vmm_options INTERFACE)
 target_compile_options(ai_vmm_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # False positives of g++ 12 in inlined std::string and std::vector code.
-  target_compile_options(ai_vmm_options INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
+  target_compile_options(ai_vmm_options INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-free-nonheap-object -Wno-maybe-uninitialized)
 endif()
 # Aggregates are meant to be initialised in part: {.max_latency_ms = 10}.
 target_compile_options(ai_vmm_options INTERFACE -Wno-missing-field-initializers)

@@ -181,6 +181,11 @@ std::unique_ptr<backend::Executable> Backend::compile(const backend::Model& mode
     });
 }
 
+std::unique_ptr<backend::Executable> Backend::import_blob(std::span<const std::byte> blob, const backend::Model&,
+                                                          const backend::CompileConfig& config) {
+    return without_openvino_exceptions([&] { return std::make_unique<Executable>(home(config.device), blob, config); });
+}
+
 backend::Outline Backend::outline(const backend::Model& model, const backend::CompileConfig& config) {
     return without_openvino_exceptions([&] {
         check_compilable(model, config);

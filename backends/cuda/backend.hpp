@@ -37,6 +37,8 @@ public:
     [[nodiscard]] backend::Support supports(const backend::Model& model, const backend::CompileConfig& config) override;
     [[nodiscard]] backend::NodeSupport node_support(const backend::Model& model, const backend::CompileConfig& config) override;
     [[nodiscard]] std::unique_ptr<backend::Executable> compile(const backend::Model& model, const backend::CompileConfig& config) override;
+    [[nodiscard]] std::unique_ptr<backend::Executable> import_blob(std::span<const std::byte> blob, const backend::Model& model,
+                                                                   const backend::CompileConfig& config) override;
     [[nodiscard]] backend::Outline outline(const backend::Model& model, const backend::CompileConfig& config) override;
     void copy(const Tensor& from, Tensor& to) override;
 

@@ -2,9 +2,12 @@
 #include "executable.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <sstream>
 
+#include "archive.hpp"
 #include "lower/context.hpp"
 #include "openvino/op/parameter.hpp"
 
@@ -141,11 +144,81 @@ std::shared_ptr<const Program> Executable::program(const Key& key) {
         programs_.splice(programs_.begin(), programs_, found);
         return programs_.front().second;
     }
-    auto made =
-        std::make_shared<const Program>(home_.device, lower(with_shapes(*graph_, key.shapes, key.values), options_), home_.weights, kept_by(*graph_));
+    if (!graph_) {
+        throw Error(
+            ErrorCode::invalid_argument, ErrorCategory::runtime, "the model was compiled for other shapes",
+            {.expected = fmt::format("[{}]", fmt::join(shapes_, "], [")), .found = fmt::format("[{}]", fmt::join(key.shapes, "], [")), .advice = {}});
+    }
+    auto made = std::make_shared<const Program>(home_.device, lower(with_shapes(*graph_, key.shapes, key.values), options_), home_.weights, kept());
     programs_.emplace_front(key, made);
     if (programs_.size() > kMostPrograms) programs_.pop_back();
     return made;
+}
+
+Program::Keep Executable::kept() const { return graph_ ? kept_by(*graph_) : Program::Keep::what_runs; }
+
+namespace {
+
+constexpr std::string_view kBlobFormat = "ai_vmm cuda executable 1\n";
+
+/// Ahead of the program.
+struct BlobHead {
+    std::string device;
+    Type float_type = Type::f32;
+    Executable::Ports ports;
+    std::vector<Dims> shapes;
+};
+
+template <typename A>
+void fields(A& a, BlobHead& head) {
+    a(head.device, head.float_type, head.ports.inputs, head.ports.outputs, head.ports.input_types, head.ports.output_types, head.shapes);
+}
+
+}  // namespace
+
+void Executable::export_blob(std::ostream& out) const {
+    const std::lock_guard lock(mutex_);
+    if (!known_ || programs_.empty() || (graph_ && graph_->is_dynamic())) {
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "a model with open shapes makes programs as they come and is not exported");
+    }
+    const auto made = std::ranges::find_if(programs_, [&](const auto& entry) { return entry.first.shapes == shapes_; });
+    if (made == programs_.end()) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "the program for the model's shapes is gone");
+    BlobHead head{home_.device->capabilities().name, options_.float_type, ports_, shapes_};
+    out << kBlobFormat;
+    Writer writer(out);
+    writer(head);
+    std::ostringstream program;
+    made->second->write_to(program);
+    const std::string bytes = std::move(program).str();
+    writer.bytes(std::as_bytes(std::span(bytes)));
+}
+
+Executable::Executable(const Home& home, std::span<const std::byte> blob, const backend::CompileConfig& config) : home_(home) {
+    const auto refuse = [](const char* why) { throw Error(ErrorCode::data_loss, ErrorCategory::compilation, std::string("the cuda blob ") + why); };
+    const std::string_view text(reinterpret_cast<const char*>(blob.data()), blob.size());
+    if (!text.starts_with(kBlobFormat)) refuse("has another format");
+    Reader reader(blob.subspan(kBlobFormat.size()));
+    BlobHead head;
+    reader(head);
+    if (config.precision == Precision::f16) options_.float_type = Type::f16;
+    if (config.precision == Precision::bf16) options_.float_type = Type::bf16;
+    if (head.float_type != options_.float_type) refuse("was written for another precision");
+    if (head.device != home_.device->capabilities().name) refuse("was written for another device");
+    StoredProgram stored = read_program(reader.bytes());
+    if (!reader.at_end()) refuse("has bytes left over");
+    const Schedule& schedule = stored.schedule;
+    const auto fits = [](const std::vector<int>& ports, const std::vector<ElementType>& types, std::size_t count) {
+        return ports.size() == types.size() && std::ranges::all_of(ports, [&](int port) { return port >= -1 && port < static_cast<int>(count); });
+    };
+    bool whole = fits(head.ports.inputs, head.ports.input_types, schedule.graph.inputs.size()) &&
+                 fits(head.ports.outputs, head.ports.output_types, schedule.graph.outputs.size()) &&
+                 std::ranges::find(head.ports.outputs, -1) == head.ports.outputs.end() && head.shapes.size() == schedule.graph.inputs.size();
+    for (std::size_t k = 0; whole && k < head.shapes.size(); ++k) whole = schedule.graph.value(schedule.graph.inputs[k]).dims == head.shapes[k];
+    if (!whole) refuse("has ports that its program has not");
+    ports_ = std::move(head.ports);
+    shapes_ = std::move(head.shapes);
+    known_ = true;
+    programs_.emplace_front(Key{shapes_, {}}, std::make_shared<const Program>(home_.device, std::move(stored), home_.weights));
 }
 
 std::unique_ptr<backend::Request> Executable::create_request() { return std::make_unique<Request>(*this); }
@@ -157,7 +230,7 @@ std::int64_t Executable::memory_bytes() const {
 
 MemoryEstimate Executable::memory() const {
     const std::lock_guard lock(mutex_);
-    return programs_.empty() ? MemoryEstimate{} : memory_of(programs_.front().second->schedule(), kept_by(*graph_));
+    return programs_.empty() ? MemoryEstimate{} : memory_of(programs_.front().second->schedule(), kept());
 }
 
 std::vector<std::pair<std::string, std::string>> Executable::properties() const {

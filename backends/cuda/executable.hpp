@@ -36,6 +36,10 @@ public:
     /// @throws Error(unimplemented) an operation, type or shape that the backend does not run; Error(resource_exhausted, internal).
     Executable(const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
+    /// What export_blob() wrote. It runs the shapes that it was compiled for and no others.
+    /// @throws Error(data_loss) damaged, or written for another configuration; as the other constructor.
+    Executable(const Home& home, std::span<const std::byte> blob, const backend::CompileConfig& config);
+
     /// What the constructor would make for shapes that it knows. @throws as the constructor; Error(failed_precondition) it knows none.
     [[nodiscard]] static backend::Outline outline(const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
@@ -44,6 +48,8 @@ public:
     static void check(const ov::Model& model, const std::vector<Dims>& shapes);
 
     [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
+    /// Of models with static shapes.
+    void export_blob(std::ostream& out) const override;
     [[nodiscard]] std::int64_t memory_bytes() const override;
     [[nodiscard]] MemoryEstimate memory() const override;
     [[nodiscard]] bool reads(const MemoryPlace& place) const noexcept override { return place.is_host() || place.kind == MemoryKind::cuda; }
@@ -81,8 +87,10 @@ private:
     struct Unprogrammed {};
     Executable(Unprogrammed, const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
+    [[nodiscard]] Program::Keep kept() const;
+
     const Home home_;
-    std::shared_ptr<const ov::Model> graph_;
+    std::shared_ptr<const ov::Model> graph_;  ///< null: from a blob
     Ports ports_;
     LowerOptions options_;
     std::vector<bool> deciding_;

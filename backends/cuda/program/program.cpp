@@ -165,11 +165,7 @@ std::map<ValueId, std::string> recipes(const Schedule& schedule) {
 
 Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights, Keep keep)
     : device_(std::move(device)), weights_(std::move(weights)), keep_(keep), schedule_(make_schedule(std::move(graph), *device_)) {
-    if (!schedule_.kernels.empty()) {
-        const ModuleSource source = module_source(schedule_);
-        module_ = device_->load(source.text);
-        for (const std::string& name : source.names) kernels_.push_back(module_->kernel(name));
-    }
+    load_kernels();
     fixed_.assign(schedule_.graph.values.size(), 0);
     const std::unique_ptr<Stream> stream = device_->create_stream();
     for (ValueId id : schedule_.weights) {
@@ -177,6 +173,13 @@ Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<We
         fixed_[static_cast<std::size_t>(id)] = held_.back()->memory.get();
     }
     prepare(*stream);
+}
+
+void Program::load_kernels() {
+    if (schedule_.kernels.empty()) return;
+    const ModuleSource source = module_source(schedule_);
+    module_ = device_->load(source.text);
+    for (const std::string& name : source.names) kernels_.push_back(module_->kernel(name));
 }
 
 void Program::prepare(Stream& stream) {
@@ -235,6 +238,55 @@ void Program::prepare(Stream& stream) {
         }
         fixed_[static_cast<std::size_t>(id)] = prepared_.back()->memory.get();
     }
+}
+
+Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shared_ptr<WeightStore> weights)
+    : device_(std::move(device)), weights_(std::move(weights)), keep_(Keep::what_runs), schedule_(std::move(stored.schedule)) {
+    for (const auto& [node, spec] : schedule_.specs) {
+        std::shared_ptr<LibraryCall> call = std::visit([&](const auto& which) -> std::shared_ptr<LibraryCall> { return device_->make(which); }, spec);
+        if (!call) throw Error(ErrorCode::data_loss, ErrorCategory::compilation, "a stored program needs a call that the library does not take");
+        schedule_.workspace_bytes = std::max(schedule_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
+        schedule_.calls[node] = std::move(call);
+    }
+    load_kernels();
+    fixed_.assign(schedule_.graph.values.size(), 0);
+    const std::unique_ptr<Stream> stream = device_->create_stream();
+    std::vector<std::pair<const StoredWeight*, std::shared_ptr<PreparedWeight>>> made;
+    std::map<ValueId, std::shared_ptr<const PreparedWeight>> held;
+    for (const StoredWeight& weight : stored.weights) {
+        recipes_[weight.value] = weight.recipe;
+        if (!weight.recipe.empty()) held[weight.value] = weights_->find(weight.recipe);
+        if (held[weight.value] != nullptr) continue;
+        auto fresh = std::make_shared<PreparedWeight>(PreparedWeight{.memory = Buffer(device_, weight.bytes.size()), .bytes = weight.bytes.size()});
+        if (!weight.bytes.empty()) stream->upload(fresh->memory.get(), weight.bytes.data(), weight.bytes.size());
+        made.emplace_back(&weight, std::move(fresh));
+    }
+    stream->synchronize();
+    for (auto& [weight, fresh] : made) held[weight->value] = weight->recipe.empty() ? fresh : weights_->add(weight->recipe, fresh);
+    for (const auto& [value, weight] : held) {
+        prepared_.push_back(weight);
+        fixed_[static_cast<std::size_t>(value)] = weight->memory.get();
+    }
+}
+
+void Program::write_to(std::ostream& out) const {
+    if (keep_ == Keep::everything) {
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "programs for open shapes are made as shapes come and are not exported");
+    }
+    if (schedule_.has_host_steps())
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "a program with steps on the host is not exported");
+    const std::map<ValueId, std::string> recipe_of = recipes_.empty() ? recipes(schedule_) : recipes_;
+    const std::unique_ptr<Stream> stream = device_->create_stream();
+    write_program(out, schedule_, [&](ValueId id, std::string& recipe, std::vector<std::byte>& content) {
+        content.resize(size_of(schedule_.graph.value(id)));
+        if (!content.empty()) stream->download(content.data(), fixed_[static_cast<std::size_t>(id)], content.size());
+        stream->synchronize();
+        const auto known = recipe_of.find(id);
+        // A constant's recipe is its content.
+        recipe = known != recipe_of.end()
+                     ? known->second
+                     : fmt::format("{} as it is, {} bytes", base::sha256_hex(std::span<const std::byte>(content)), content.size());
+    });
 }
 
 std::int64_t Program::weight_bytes() const noexcept {

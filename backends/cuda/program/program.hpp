@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <list>
 #include <map>
 #include <memory>
@@ -15,6 +16,7 @@
 
 #include "device/device.hpp"
 #include "program/schedule.hpp"
+#include "program/stored_program.hpp"
 
 namespace ai_vmm::cuda {
 
@@ -67,6 +69,14 @@ public:
     /// @throws Error(unimplemented, resource_exhausted, internal).
     Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights, Keep keep = Keep::what_runs);
 
+    /// What write_to() wrote: makes the library calls and kernels and uploads the weights, each unless another program holds the same.
+    /// @throws Error(data_loss) a library does not take a call; Error(resource_exhausted, internal).
+    Program(std::shared_ptr<Device> device, StoredProgram stored, std::shared_ptr<WeightStore> weights);
+
+    /// For a program in another process on the same kind of device with the same libraries: the schedule and the weights as they lie on the device.
+    /// @throws Error(unimplemented) it has steps on the host, or is one of several for open shapes; Error(internal).
+    void write_to(std::ostream& out) const;
+
     [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
     [[nodiscard]] Device& device() const noexcept { return *device_; }
     /// Memory of weights and of results computed from them, bytes.
@@ -78,6 +88,7 @@ private:
     friend class Execution;
     void enqueue(const std::vector<Step>& steps, std::size_t begin, std::size_t end, const std::vector<DevicePtr>& roots, DevicePtr workspace,
                  Stream& stream) const;
+    void load_kernels();
     void prepare(Stream& stream);
     [[nodiscard]] std::vector<DevicePtr> roots(DevicePtr arena) const;
 
@@ -90,6 +101,7 @@ private:
     std::vector<DevicePtr> fixed_;  ///< per value: the address of a constant or prepared root, else 0
     std::vector<std::shared_ptr<const Weight>> held_;
     std::vector<std::shared_ptr<const PreparedWeight>> prepared_;
+    std::map<ValueId, std::string> recipes_;  ///< as they were stored, where the program was
     mutable std::mutex calls_mutex_;  ///< library calls run from one thread at a time
 };
 

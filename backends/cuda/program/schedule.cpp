@@ -297,6 +297,7 @@ private:
             const auto& call = std::get<Recurrent>(node.what).call;
             out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
             out_.calls[n] = call;
+            out_.specs.insert_or_assign(n, std::get<Recurrent>(node.what).spec);
             steps_for(node).push_back({Step::Kind::library, n, {}, arguments_of(n), node.name});
         } else if (std::holds_alternative<Excitation>(node.what)) {
             run_excitation(n);
@@ -667,6 +668,13 @@ private:
         copy_into(n, k, strides);
     }
 
+    template <typename Spec>
+    std::unique_ptr<LibraryCall> make_call(int n, const Spec& spec) {
+        auto call = device_.make(spec);
+        if (call) out_.specs.insert_or_assign(n, spec);
+        return call;
+    }
+
     void finish_library(int n, std::unique_ptr<LibraryCall> call) {
         out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
         out_.calls[n] = std::move(call);
@@ -800,14 +808,14 @@ private:
             require_own_layout(n, residual, row_major_strides(value(graph().nodes[static_cast<std::size_t>(n)].inputs[residual]).dims));
         spec.row_stride_d = spec.n;
         spec.batch_stride_d = spec.m * spec.n;
-        auto call = device_.make(spec);
+        auto call = make_call(n, spec);
         if (call) place_row_major(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
         return call;
     }
 
     std::unique_ptr<LibraryCall> convolution_call(int n) {
         const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
-        auto call = device_.make(spec);
+        auto call = make_call(n, spec);
         if (!call) return nullptr;
         const auto channels_last = [&](std::size_t k) {
             const Dims& dims = value(graph().nodes[static_cast<std::size_t>(n)].inputs[k]).dims;
@@ -909,7 +917,7 @@ private:
         const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
         place(output) = Place{output, strides_in_order(value(output).dims, {0, 2, 1, 3}), 0};
         spec.o_strides = place(output)->strides;
-        return device_.make(spec);
+        return make_call(n, spec);
     }
 
     void plan() {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "codegen/kernels.hpp"
@@ -14,6 +15,8 @@
 #include "program/memory_plan.hpp"
 
 namespace ai_vmm::cuda {
+
+using CallSpec = std::variant<MatmulSpec, ConvolutionSpec, AttentionSpec, RecurrentSpec>;
 
 /// One thing to do. `arguments` are values whose addresses are passed in order.
 struct Step {
@@ -42,6 +45,7 @@ struct Schedule {
     std::int64_t preparation_weight_bytes = 0;          ///< of `preparation_weights`
     std::int64_t workspace_bytes = 0;                   ///< the most that a library call needs
     std::map<int, std::shared_ptr<LibraryCall>> calls;  ///< per node
+    std::map<int, CallSpec> specs;                      ///< what the calls were made of; may have more
     [[nodiscard]] bool has_host_steps() const;
 };
 

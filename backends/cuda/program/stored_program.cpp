@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "program/stored_program.hpp"
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <ostream>
+#include <type_traits>
+
+#include "ai_vmm/error.hpp"
+#include "archive.hpp"
+
+namespace ai_vmm::cuda {
+
+// One list of members for both directions; found by the types' namespace.
+template <typename A>
+void fields(A& a, MatmulSpec& s) {
+    a(s.m, s.n, s.k, s.batch, s.transpose_a, s.transpose_b, s.row_stride_a, s.row_stride_b, s.row_stride_d, s.batch_stride_a, s.batch_stride_b,
+      s.batch_stride_d, s.type, s.result, s.bias_type, s.bias, s.residual, s.tf32, s.alpha, s.activation);
+}
+template <typename A>
+void fields(A& a, ConvolutionSpec& s) {
+    a(s.batch, s.channels_in, s.channels_out, s.groups, s.in, s.kernel, s.out, s.stride, s.dilation, s.pad_begin, s.pad_end, s.type, s.bias_type,
+      s.bias, s.residual, s.tf32, s.transposed, s.activation);
+}
+template <typename A>
+void fields(A& a, AttentionSpec& s) {
+    a(s.batch, s.heads, s.kv_heads, s.queries, s.keys, s.head_size, s.value_size, s.q_strides, s.k_strides, s.v_strides, s.o_strides, s.type, s.scale,
+      s.causal, s.mask, s.mask_dims, s.mask_strides);
+}
+template <typename A>
+void fields(A& a, RecurrentSpec& s) {
+    a(s.cell, s.steps, s.batch, s.input, s.hidden, s.directions, s.type, s.tf32);
+}
+template <typename A>
+void fields(A& a, Place& p) {
+    a(p.root, p.strides, p.offset);
+}
+template <typename A>
+void fields(A& a, Step& s) {
+    a(s.kind, s.index, s.launch.grid[0], s.launch.grid[1], s.launch.grid[2], s.launch.block[0], s.launch.block[1], s.launch.block[2], s.arguments,
+      s.label);
+}
+template <typename A>
+void fields(A& a, Value& v) {
+    a(v.type, v.dims, v.source, v.index);
+}
+template <typename A>
+void fields(A& a, CallSpec& spec) {
+    a.choice(spec);
+}
+template <typename A>
+void fields(A& a, Schedule& s) {
+    a(s.graph.values, s.graph.inputs, s.graph.outputs, s.places, s.kernels, s.steps, s.weights, s.prepared, s.arena_offsets, s.arena_bytes,
+      s.weight_bytes, s.workspace_bytes, s.specs);
+}
+
+namespace {
+
+constexpr std::string_view kFormat = "ai_vmm cuda program 1\n";
+
+[[noreturn]] void damaged(const char* what) {
+    throw Error(ErrorCode::data_loss, ErrorCategory::compilation, std::string("the stored program is damaged: ") + what);
+}
+
+void require(bool holds, const char* what) {
+    if (!holds) damaged(what);
+}
+
+constexpr std::int64_t kMostBytes = std::int64_t{1} << 46;
+
+/// Whether every dimension and their product are sizes that a device could hold.
+bool sane(const Value& value) {
+    if (value.type > Type::boolean || value.source > Source::node) return false;
+    std::int64_t total = 1;
+    for (std::int64_t size : value.dims) {
+        if (size < 0 || size > kMostBytes) return false;
+        if (size != 0 && total > kMostBytes / size) return false;
+        total *= size;
+    }
+    return true;
+}
+
+void check(const Schedule& s) {
+    const auto count = static_cast<ValueId>(s.graph.values.size());
+    const auto known = [&](ValueId id) { return id >= 0 && id < count; };
+    const auto size = [&](ValueId id) { return bytes(s.graph.value(id).type, s.graph.value(id).dims); };
+    require(std::ranges::all_of(s.graph.values, sane), "a value");
+    require(s.places.size() == s.graph.values.size(), "the number of places");
+    require(s.arena_bytes >= 0 && s.arena_bytes < kMostBytes && s.workspace_bytes >= 0 && s.workspace_bytes < kMostBytes && s.weight_bytes >= 0 &&
+                s.weight_bytes < kMostBytes,
+            "the memory plan");
+    std::set<ValueId> roots;
+    for (const auto& [id, offset] : s.arena_offsets) {
+        require(known(id) && offset >= 0 && offset % 16 == 0 && offset <= s.arena_bytes && size(id) <= s.arena_bytes - offset,
+                "a place in the arena");
+        roots.insert(id);
+    }
+    for (const auto* ids : {&s.weights, &s.prepared}) {
+        for (ValueId id : *ids) {
+            require(known(id), "a weight");
+            roots.insert(id);
+        }
+    }
+    for (std::size_t id = 0; id < s.places.size(); ++id) {
+        if (!s.places[id]) continue;
+        const Place& place = *s.places[id];
+        const Value& value = s.graph.values[id];
+        require(known(place.root) && place.strides.size() == value.dims.size(), "a place");
+        if (roots.count(place.root) == 0) continue;  // of a step that ran once
+        // The first and the last element that it reaches lie within its root.
+        std::int64_t low = place.offset, high = place.offset;
+        bool empty = false;
+        for (std::size_t d = 0; d < value.dims.size(); ++d) {
+            empty = empty || value.dims[d] == 0;
+            require(place.strides[d] > -kMostBytes && place.strides[d] < kMostBytes, "a stride");
+            if (value.dims[d] < 2) continue;
+            require((value.dims[d] - 1) <= kMostBytes / std::max<std::int64_t>(std::abs(place.strides[d]), 1), "a stride");
+            const std::int64_t reach = (value.dims[d] - 1) * place.strides[d];
+            (reach < 0 ? low : high) += reach;
+            require(low > -kMostBytes && high < kMostBytes, "a place");
+        }
+        require(place.offset >= 0 && place.offset < kMostBytes, "a place");
+        const std::int64_t whole = size(place.root) * 8 / bits(value.type);
+        require(empty || (low >= 0 && high < std::max<std::int64_t>(whole, 1)), "a place outside its root");
+    }
+    for (const auto& [node, spec] : s.specs) {
+        std::visit(
+            [](const auto& which) {
+                require(which.type <= Type::boolean, "a call's type");
+                if constexpr (requires { which.bias_type; }) require(which.bias_type <= Type::boolean, "a call's type");
+                if constexpr (requires { which.result; }) require(which.result <= Type::boolean, "a call's type");
+                if constexpr (requires { which.activation; }) require(which.activation <= Activation::hard_swish, "a call's activation");
+                if constexpr (requires { which.cell; }) require(which.cell <= RecurrentSpec::Cell::tanh, "a call's cell");
+            },
+            spec);
+    }
+    const auto placed = [&](ValueId id) {
+        return known(id) && s.places[static_cast<std::size_t>(id)] && roots.count(s.places[static_cast<std::size_t>(id)]->root) != 0;
+    };
+    require(std::ranges::all_of(s.graph.inputs, [&](ValueId id) { return known(id) && s.arena_offsets.count(id) != 0; }), "an input");
+    require(std::ranges::all_of(s.graph.outputs, placed), "an output");
+    for (const Step& step : s.steps) {
+        require(step.kind == Step::Kind::kernel || step.kind == Step::Kind::library, "a step");
+        if (step.kind == Step::Kind::kernel) {
+            require(step.index >= 0 && static_cast<std::size_t>(step.index) < s.kernels.size(), "a kernel");
+            const Launch& launch = step.launch;
+            for (const auto* sizes : {launch.grid, launch.block}) {
+                for (int d = 0; d < 3; ++d) require(sizes[d] >= 1 && sizes[d] <= 0x7fffffffU, "a launch");
+            }
+        } else {
+            require(s.specs.count(step.index) != 0, "a call");
+        }
+        require(std::ranges::all_of(step.arguments, placed), "an argument");
+    }
+}
+
+}  // namespace
+
+void write_program(std::ostream& out, const Schedule& schedule, const ReadWeight& read) {
+    Schedule stored = schedule;
+    stored.graph.nodes.clear();
+    std::erase_if(stored.specs, [&](const auto& entry) { return schedule.calls.count(entry.first) == 0; });
+    // Places of what ran once tell nothing any more.
+    std::set<ValueId> roots(stored.weights.begin(), stored.weights.end());
+    roots.insert(stored.prepared.begin(), stored.prepared.end());
+    for (const auto& [id, offset] : stored.arena_offsets) roots.insert(id);
+    for (auto& place : stored.places) {
+        if (place && roots.count(place->root) == 0) place.reset();
+    }
+    std::set<int> called;
+    for (const Step& step : stored.steps) {
+        if (step.kind == Step::Kind::library) called.insert(step.index);
+    }
+    std::erase_if(stored.specs, [&](const auto& entry) { return called.count(entry.first) == 0; });
+    std::set<int> used;
+    for (const Step& step : stored.steps) {
+        if (step.kind == Step::Kind::kernel) used.insert(step.index);
+    }
+    std::map<int, int> renumbered;
+    std::vector<std::string> kernels;
+    for (int index : used) {
+        renumbered[index] = static_cast<int>(kernels.size());
+        kernels.push_back(stored.kernels[static_cast<std::size_t>(index)]);
+    }
+    stored.kernels = std::move(kernels);
+    for (Step& step : stored.steps) {
+        if (step.kind == Step::Kind::kernel) step.index = renumbered.at(step.index);
+    }
+
+    Writer writer(out);
+    out << kFormat;
+    fields(writer, stored);
+    for (const auto* ids : {&stored.weights, &stored.prepared}) {
+        for (ValueId id : *ids) {
+            std::string recipe;
+            std::vector<std::byte> content;
+            read(id, recipe, content);
+            writer(recipe);
+            writer.bytes(content);
+        }
+    }
+}
+
+StoredProgram read_program(std::span<const std::byte> bytes) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    require(text.starts_with(kFormat), "another format");
+    Reader reader(bytes.subspan(kFormat.size()));
+    StoredProgram program;
+    Schedule& schedule = program.schedule;
+    fields(reader, schedule);
+    check(schedule);
+    for (auto* ids : {&schedule.weights, &schedule.prepared}) {
+        for (ValueId id : *ids) {
+            StoredWeight weight;
+            weight.value = id;
+            reader(weight.recipe);
+            weight.bytes = reader.bytes();
+            const Value& value = schedule.graph.value(id);
+            require(weight.bytes.size() == static_cast<std::size_t>(ai_vmm::cuda::bytes(value.type, value.dims)), "a weight's size");
+            program.weights.push_back(std::move(weight));
+        }
+    }
+    require(reader.at_end(), "bytes are left over");
+    schedule.weights.insert(schedule.weights.end(), schedule.prepared.begin(), schedule.prepared.end());
+    schedule.prepared.clear();
+    return program;
+}
+
+}  // namespace ai_vmm::cuda

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Programs as bytes: what a later process runs without the model.
+#include "program/stored_program.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <sstream>
+
+#include "backend.hpp"
+#include "cuda/backend_fixture.hpp"
+#include "openvino/op/ops.hpp"
+
+namespace ai_vmm::cuda::test {
+namespace {
+
+std::string blob_of(const backend::Executable& executable) {
+    std::ostringstream out;
+    executable.export_blob(out);
+    return std::move(out).str();
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+class StoredProgramOf : public ::testing::TestWithParam<Precision> {};
+
+TEST_P(StoredProgramOf, ComputesTheSameWithoutTheModel) {
+    TwoDevices first;
+    const backend::Model model = layer(64, 3);
+    backend::CompileConfig config = TwoDevices::config();
+    config.precision = GetParam();
+    const auto compiled = first.backend.compile(model, config);
+    const std::string blob = blob_of(*compiled);
+    backend::Model light;
+    light.inputs = model.inputs;
+    light.outputs = model.outputs;
+    TwoDevices later;
+    const auto imported = later.backend.import_blob(bytes_of(blob), light, config);
+    const Tensor x = ramp({4, 64}, 1);
+    std::vector<Tensor> expected(1), actual(1);
+    compiled->create_request()->run({&x, 1}, expected);
+    imported->create_request()->run({&x, 1}, actual);
+    EXPECT_EQ(first.values(expected[0]), later.values(actual[0]));
+    EXPECT_EQ(imported->memory(), compiled->memory());
+    // What was imported can be exported again.
+    const std::string second = blob_of(*imported);
+    std::vector<Tensor> again(1);
+    later.backend.import_blob(bytes_of(second), light, config)->create_request()->run({&x, 1}, again);
+    EXPECT_EQ(first.values(expected[0]), later.values(again[0]));
+}
+
+TEST_P(StoredProgramOf, SharesWeightsWithWhatIsThere) {
+    TwoDevices two;
+    backend::CompileConfig config = TwoDevices::config();
+    config.precision = GetParam();
+    const auto bytes = [&] { return two.devices[0]->counters().allocated_bytes; };
+    const auto compiled = two.backend.compile(layer(128, 2), config);
+    const std::string blob = blob_of(*compiled);
+    const auto imported = two.backend.import_blob(bytes_of(blob), {}, config);
+    const std::int64_t one = bytes();
+    const auto again = two.backend.import_blob(bytes_of(blob), {}, config);
+    EXPECT_EQ(bytes(), one);
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, StoredProgramOf, ::testing::Values(Precision::f32, Precision::f16),
+                         [](const auto& which) { return std::string(to_string(which.param)); });
+
+ErrorCode refusal(TwoDevices& two, const std::string& blob, const backend::CompileConfig& config) {
+    try {
+        (void)two.backend.import_blob(bytes_of(blob), {}, config);
+    } catch (const Error& error) {
+        return error.code();
+    }
+    return ErrorCode::ok;
+}
+
+TEST(StoredProgram, OtherConfigurationsAreRefused) {
+    TwoDevices two;
+    const std::string blob = blob_of(*two.compile(layer(16)));
+    backend::CompileConfig config = TwoDevices::config();
+    EXPECT_EQ(refusal(two, blob, config), ErrorCode::ok);
+    config.precision = Precision::f16;
+    EXPECT_EQ(refusal(two, blob, config), ErrorCode::data_loss);
+}
+
+TEST(StoredProgram, OtherShapesThanItsOwnAreRefused) {
+    TwoDevices two;
+    const auto imported = two.backend.import_blob(bytes_of(blob_of(*two.compile(layer(16)))), {}, TwoDevices::config());
+    const Tensor x = ramp({5, 16}, 1);
+    std::vector<Tensor> outputs(1);
+    try {
+        imported->create_request()->run({&x, 1}, outputs);
+        FAIL() << "it ran";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << error.what();
+    }
+}
+
+TEST(StoredProgram, DamageIsAnError) {
+    TwoDevices two;
+    const std::string blob = blob_of(*two.compile(layer(16)));
+    for (std::size_t size = 0; size < blob.size(); size += std::max<std::size_t>(blob.size() / 97, 1)) {
+        EXPECT_EQ(refusal(two, blob.substr(0, size), TwoDevices::config()), ErrorCode::data_loss) << size << " of " << blob.size() << " bytes";
+    }
+    EXPECT_EQ(refusal(two, blob + "x", TwoDevices::config()), ErrorCode::data_loss);
+    // Numbers turned into others: an error or a program, nothing else. Reading alone: a damaged kernel would be compiled.
+    const std::size_t begin = blob.find("ai_vmm cuda program");
+    ASSERT_NE(begin, std::string::npos);
+    const std::string program = blob.substr(begin);
+    std::mt19937 random(7);
+    int refused = 0;
+    for (int k = 0; k < 3000; ++k) {
+        std::string other = program;
+        for (int flips = 1 + k % 3; flips > 0; --flips) other[random() % other.size()] = static_cast<char>(random());
+        try {
+            (void)read_program(bytes_of(other));
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), ErrorCode::data_loss) << error.what();
+            ++refused;
+        }
+    }
+    EXPECT_GT(refused, 100);
+}
+
+}  // namespace
+}  // namespace ai_vmm::cuda::test
