@@ -115,15 +115,19 @@ std::string read_prefix(const std::filesystem::path& path, std::size_t count) {
     return content;
 }
 
-void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit) {
+void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit, std::size_t begin,
+                    std::size_t most) {
     std::size_t size = 0;
     const Descriptor file = open_regular(path, size);
-    std::vector<char> block(std::clamp<std::size_t>(size, 1, std::size_t{1} << 20));
-    for (;;) {
-        const std::size_t n = read_up_to(file.get(), block.data(), block.size(), path);
+    if (begin != 0 && ::lseek(file.get(), static_cast<off_t>(begin), SEEK_SET) < 0) throw system_error(errno, "can't read", path);
+    std::vector<char> block(std::clamp<std::size_t>(std::min(size, most), 1, std::size_t{1} << 20));
+    while (most > 0) {
+        const std::size_t wanted = std::min(block.size(), most);
+        const std::size_t n = read_up_to(file.get(), block.data(), wanted, path);
         if (n == 0) return;
         visit({reinterpret_cast<const std::byte*>(block.data()), n});
-        if (n < block.size()) return;
+        if (n < wanted) return;
+        most -= n;
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -23,7 +24,8 @@ namespace ai_vmm::base {
 /// At most the first `count` bytes.
 [[nodiscard]] std::string read_prefix(const std::filesystem::path& path, std::size_t count);
 /// Calls `visit` with consecutive blocks of the file.
-void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit);
+void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit, std::size_t begin = 0,
+                    std::size_t most = SIZE_MAX);
 /// Writes a new file and flushes it to the disk (fsync). @throws system_error().
 void write_file_synced(const std::filesystem::path& path, std::span<const std::byte> content);
 

@@ -3,7 +3,12 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <future>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,11 +34,6 @@ Sha256& Sha256::update(const void* data, std::size_t size_bytes) {
     return *this;
 }
 
-Sha256& Sha256::update_file(const std::filesystem::path& path) {
-    for_each_block(path, [this](std::span<const std::byte> block) { update(block.data(), block.size()); });
-    return *this;
-}
-
 std::string Sha256::hex() {
     std::array<unsigned char, 32> digest{};
     EVP_DigestFinal_ex(impl_->context, digest.data(), nullptr);
@@ -49,5 +49,45 @@ std::string Sha256::hex() {
 
 std::string sha256_hex(std::span<const std::byte> bytes) { return Sha256().update(bytes.data(), bytes.size()).hex(); }
 std::string sha256_hex(std::string_view text) { return Sha256().update(text).hex(); }
+
+namespace {
+
+constexpr std::size_t kPieceBytes = std::size_t{16} << 20;
+
+template <typename DigestOf>
+std::string digest_of_pieces(std::size_t size, const DigestOf& digest_of) {
+    std::vector<std::string> digests(std::max<std::size_t>((size + kPieceBytes - 1) / kPieceBytes, 1));
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&] {
+        for (std::size_t k = next++; k < digests.size(); k = next++) digests[k] = digest_of(k * kPieceBytes);
+    };
+    const std::size_t threads = std::min<std::size_t>({4, std::max(std::thread::hardware_concurrency(), 1U), digests.size()});
+    std::vector<std::future<void>> others;
+    for (std::size_t t = 1; t < threads; ++t) others.push_back(std::async(std::launch::async, work));
+    work();
+    for (auto& other : others) other.get();
+    Sha256 all;
+    for (const std::string& digest : digests) all.update(digest);
+    return all.hex();
+}
+
+}  // namespace
+
+std::string content_digest(std::span<const std::byte> bytes) {
+    return digest_of_pieces(bytes.size(),
+                            [&](std::size_t begin) { return sha256_hex(bytes.subspan(begin, std::min(kPieceBytes, bytes.size() - begin))); });
+}
+
+std::string content_digest(const std::filesystem::path& path) {
+    std::error_code error;
+    const std::uintmax_t size = std::filesystem::file_size(path, error);
+    if (error) throw system_error(error.value(), "can't inspect", path);
+    return digest_of_pieces(size, [&](std::size_t begin) {
+        Sha256 piece;
+        for_each_block(
+            path, [&](std::span<const std::byte> block) { piece.update(block.data(), block.size()); }, begin, kPieceBytes);
+        return piece.hex();
+    });
+}
 
 }  // namespace ai_vmm::base

@@ -20,9 +20,6 @@ public:
 
     Sha256& update(const void* data, std::size_t size_bytes);
     Sha256& update(std::string_view text) { return update(text.data(), text.size()); }
-    /// Adds a file's content, read in blocks (never memory-mapped).
-    /// @throws Error(not_found / permission_denied / data_loss).
-    Sha256& update_file(const std::filesystem::path& path);
     /// 64 lower-case hex digits. The object can't be used afterwards.
     [[nodiscard]] std::string hex();
 
@@ -33,5 +30,12 @@ private:
 
 [[nodiscard]] std::string sha256_hex(std::span<const std::byte> bytes);
 [[nodiscard]] std::string sha256_hex(std::string_view text);
+
+/// A digest of large contents that several threads compute: the SHA-256 of the SHA-256 digests, in hex, of pieces of 16 MiB. 64 lower-case hex
+/// digits.
+[[nodiscard]] std::string content_digest(std::span<const std::byte> bytes);
+/// Of a file's content, read in blocks (never memory-mapped).
+/// @throws Error(not_found / permission_denied / data_loss).
+[[nodiscard]] std::string content_digest(const std::filesystem::path& path);
 
 }  // namespace ai_vmm::base

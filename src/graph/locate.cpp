@@ -96,7 +96,7 @@ std::string hash_parts(std::vector<Part>& parts) {
         const std::uintmax_t size = fs::file_size(part.path, error);
         if (error) throw base::system_error(error.value(), "can't inspect", part.path);
         // Names and sizes frame the contents, so that bytes can't move from one file to the next unseen.
-        hash.update(std::to_string(part.role.size()) + ":" + part.role + ":" + std::to_string(size) + ":").update_file(part.path);
+        hash.update(std::to_string(part.role.size()) + ":" + part.role + ":" + std::to_string(size) + ":").update(base::content_digest(part.path));
     }
     return hash.hex();
 }
@@ -189,7 +189,9 @@ Located locate_bytes(const ModelSource& source) {
         check_gguf(stream, bytes.size(), shown({}));
     }
     base::Sha256 hash;
-    located.content_hash = hash.update("0::" + std::to_string(bytes.size()) + ":").update(bytes).hex();  // equal to that of a file with these bytes
+    located.content_hash = hash.update("0::" + std::to_string(bytes.size()) + ":")
+                               .update(base::content_digest(std::as_bytes(std::span(bytes))))
+                               .hex();  // equal to that of a file with these bytes
     return located;
 }
 
