@@ -102,7 +102,7 @@ private:
     std::vector<std::shared_ptr<const Weight>> held_;
     std::vector<std::shared_ptr<const PreparedWeight>> prepared_;
     std::map<ValueId, std::string> recipes_;  ///< as they were stored, where the program was
-    mutable std::mutex calls_mutex_;  ///< library calls run from one thread at a time
+    mutable std::mutex calls_mutex_;          ///< library calls run from one thread at a time
 };
 
 /// Where a caller's tensor lies: in the host's memory, or in that of a device.
