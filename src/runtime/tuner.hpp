@@ -28,8 +28,9 @@ struct TuneRequest {
     std::vector<std::vector<Tensor>> calibration;        ///< sets of inputs, one Tensor per model input
     optimization::Tolerance tolerance;
     std::chrono::milliseconds budget{2000};
-    bool accept_lossy = false;  ///< the caller forced a lossy precision: a disagreement is told, not held against it
-    bool throughput = false;    ///< measure items per second over all streams besides latency
+    bool accept_lossy = false;       ///< the caller forced a lossy precision: a disagreement is told, not held against it
+    bool foreign_reference = false;  ///< by engines that the caller excluded: other engines' f32 is not held against them where it differs, but told
+    bool throughput = false;         ///< measure items per second over all streams besides latency
     Oracle oracle;
     Progress progress;
     std::stop_token stop;

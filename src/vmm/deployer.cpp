@@ -599,8 +599,12 @@ void Deployer::build(Job& job) {
         }
     };
     add_references(false);
-    // Whoever wants accelerators alone is promised the same: what the processor computes in f32 is not where the model will run.
-    if (tune.reference_keys.empty()) add_references(true);
+    // Whoever wants accelerators alone is promised the same: lossy precisions are held against what the processor computes in f32, though nothing
+    // will run there. An f32 that the caller asked for is not refused for what an engine makes of it that was not asked for.
+    if (tune.reference_keys.empty()) {
+        add_references(true);
+        tune.foreign_reference = !tune.reference_keys.empty();
+    }
     runtime::TuneResult tuned;
     if (predict_only) {
         tuned.reference.assign(tune.calibration.size(), {});

@@ -22,7 +22,7 @@ TEST(OnnxNodeModels, EveryPortIsMappedOrThereIsNoGraph) {
     const base::TemporaryDirectory folder;
     const base::ProcessResult result = base::run_process({.command = {AI_VMM_TEST_PYTHON, "-W", "ignore", "-c", kDump, folder.path().string()}});
     if (!result.ok()) GTEST_SKIP() << "no onnx package: " << result.err;
-    std::size_t graphs = 0, refused = 0, not_tensors = 0, dropped = 0;
+    std::size_t graphs = 0, misread = 0, refused = 0, not_tensors = 0, dropped = 0;
     for (const auto& entry : fs::directory_iterator(folder.path())) {
         SCOPED_TRACE(entry.path().filename().string());
         backend::Model model;
@@ -43,6 +43,7 @@ TEST(OnnxNodeModels, EveryPortIsMappedOrThereIsNoGraph) {
             EXPECT_FALSE(model.graph_refusal.empty());
             EXPECT_EQ(model.graph_refusal.find("src/"), std::string::npos) << model.graph_refusal;
             ++refused;
+            if (model.graph_refusal.find("passes over") != std::string::npos) ++misread;
             continue;
         }
         ++graphs;
@@ -74,7 +75,8 @@ TEST(OnnxNodeModels, EveryPortIsMappedOrThereIsNoGraph) {
     // What the pinned versions of onnx and OpenVINO give; a drop means that a reader got worse.
     EXPECT_EQ(graphs + refused + not_tensors, 1884U);
     EXPECT_EQ(not_tensors, 29U);
-    EXPECT_GE(graphs, 1600U);
+    EXPECT_GE(graphs + misread, 1600U);
+    EXPECT_EQ(misread, 24U);
     EXPECT_GT(dropped, 0U);
 }
 

@@ -71,6 +71,21 @@ TEST(Tuner, WhatIsPredictedBestIsComparedAllTheSame) {
     EXPECT_FALSE(best->latency_ms.has_value());
 }
 
+TEST(Tuner, AnExcludedEnginesReferenceJudgesLossyPrecisionsAlone) {
+    SlowFactory factory(std::chrono::milliseconds(0));
+    Tuning tuning({{"wrong", "gpu:0", Precision::f32, 1, 1, 1}, {"wrong", "gpu:0", Precision::f16, 1, 1, 1}});
+    tuning.request.budget = std::chrono::milliseconds(2000);
+    tuning.request.foreign_reference = true;
+    const TuneResult result = tune(tuning.request, factory);
+    const planning::Outcome* exact = outcome_of(result, "wrong", Precision::f32);
+    const planning::Outcome* lossy = outcome_of(result, "wrong", Precision::f16);
+    ASSERT_TRUE(exact != nullptr && lossy != nullptr);
+    EXPECT_TRUE(exact->agrees);
+    EXPECT_FALSE(exact->disagreement.empty()) << "it is told";
+    EXPECT_TRUE(exact->latency_ms.has_value());
+    EXPECT_FALSE(lossy->agrees);
+}
+
 TEST(Tuner, WithoutTimeNothingButTheReferenceIsBuilt) {
     SlowFactory factory(std::chrono::milliseconds(0));
     Tuning tuning({{"accelerator", "gpu:0", Precision::f16, 1, 1, 1}});
