@@ -61,7 +61,7 @@ std::string make_entry(FuzzedDataProvider& data, bool& whole) {
     std::string content;
     for (int parts = data.ConsumeIntegralInRange(0, 4); parts > 0; --parts) {
         const std::string part = data.ConsumeRandomLengthString(64);
-        std::string digest = base::sha256_hex(std::string_view(part));
+        std::string digest = base::content_digest(std::as_bytes(std::span(part)));
         std::uint64_t size = part.size();
         if (data.ConsumeIntegralInRange(0, 15) == 0) {
             digest[data.ConsumeIntegralInRange<std::size_t>(0, 63)] ^= 1;
@@ -120,7 +120,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
         // Every part that comes back is covered: its digest stands in the file before the contents, and the contents end the file.
         std::size_t total = 0;
         for (const auto& [name, content] : artifact->parts) {
-            require(file.find(base::sha256_hex(std::string_view(content))) != std::string::npos);
+            require(file.find(base::content_digest(std::as_bytes(std::span(content)))) != std::string::npos);
             total += content.size();
         }
         require(total <= file.size() - cache::kHeaderSize);

@@ -90,4 +90,22 @@ std::string content_digest(const std::filesystem::path& path) {
     });
 }
 
+void ContentDigest::update(std::span<const std::byte> block) {
+    while (!block.empty()) {
+        const std::span<const std::byte> part = block.first(std::min(block.size(), kPieceBytes - in_piece_));
+        piece_.update(part.data(), part.size());
+        block = block.subspan(part.size());
+        in_piece_ += part.size();
+        if (in_piece_ < kPieceBytes) continue;
+        all_.update(std::exchange(piece_, Sha256()).hex());
+        in_piece_ = 0;
+        any_ = true;
+    }
+}
+
+std::string ContentDigest::hex() {
+    if (in_piece_ > 0 || !any_) all_.update(piece_.hex());
+    return all_.hex();
+}
+
 }  // namespace ai_vmm::base

@@ -38,4 +38,17 @@ private:
 /// @throws Error(not_found / permission_denied / data_loss).
 [[nodiscard]] std::string content_digest(const std::filesystem::path& path);
 
+/// The same of contents that come block by block, by one thread. Not thread-safe.
+class ContentDigest {
+public:
+    void update(std::span<const std::byte> block);
+    /// The object can't be used afterwards.
+    [[nodiscard]] std::string hex();
+
+private:
+    Sha256 piece_, all_;
+    std::size_t in_piece_ = 0;
+    bool any_ = false;
+};
+
 }  // namespace ai_vmm::base

@@ -91,13 +91,13 @@ std::optional<Manifest> parse_manifest(const EntryHeader& header, std::string_vi
     for (const Json& item : *parts) {
         if (!item.is_object()) return std::nullopt;
         const std::string* name = text_of(item, "name", kNameLimit);
-        const std::string* sha256 = text_of(item, "sha256", 64);
+        const std::string* digest = text_of(item, "digest", 64);
         const auto size = item.find("size_bytes");
-        if (!name || !sha256 || !is_digest(*sha256) || size == item.end() || !size->is_number_unsigned()) return std::nullopt;
+        if (!name || !digest || !is_digest(*digest) || size == item.end() || !size->is_number_unsigned()) return std::nullopt;
         const auto size_bytes = size->get<std::uint64_t>();
         if (size_bytes > remaining) return std::nullopt;
         remaining -= size_bytes;
-        manifest.parts.push_back({*name, size_bytes, *sha256});
+        manifest.parts.push_back({*name, size_bytes, *digest});
     }
     if (remaining != 0) return std::nullopt;
     return manifest;
@@ -111,7 +111,7 @@ std::string make_head(const Manifest& manifest) {
     json["parts"] = Json::array();
     for (const EntryPart& part : manifest.parts) {
         if (part.name.size() > kNameLimit) return {};
-        json["parts"].push_back({{"name", part.name}, {"size_bytes", part.size_bytes}, {"sha256", part.sha256}});
+        json["parts"].push_back({{"name", part.name}, {"size_bytes", part.size_bytes}, {"digest", part.digest}});
     }
     const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
     if (text.size() > kManifestLimit) return {};

@@ -13,7 +13,7 @@
 namespace ai_vmm::cache {
 
 /// Other versions are misses, not damage: they may belong to another release that shares the folder.
-inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kFormatVersion = 2;
 /// magic 8, version 4, manifest size 4, content size 8, SHA-256 of those 24 bytes and the manifest as 64 hex digits.
 inline constexpr std::size_t kHeaderSize = 88;
 inline constexpr std::size_t kManifestLimit = std::size_t{1} << 20;
@@ -30,7 +30,7 @@ struct EntryHeader {
 struct EntryPart {
     std::string name;
     std::uint64_t size_bytes = 0;
-    std::string sha256;
+    std::string digest;  ///< base::content_digest()
 };
 
 struct Manifest {
