@@ -95,6 +95,8 @@ public:
         if (!found) damaged();
     }
     [[nodiscard]] std::span<const std::byte> bytes() { return take(number()); }
+    /// What was not read yet.
+    [[nodiscard]] std::span<const std::byte> rest() const noexcept { return rest_; }
     [[nodiscard]] bool at_end() const noexcept { return rest_.empty(); }
 
 private:

@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <sstream>
 
 #include "archive.hpp"
 #include "lower/context.hpp"
@@ -187,10 +186,7 @@ void Executable::export_blob(std::ostream& out) const {
     out << kBlobFormat;
     Writer writer(out);
     writer(head);
-    std::ostringstream program;
-    made->second->write_to(program);
-    const std::string bytes = std::move(program).str();
-    writer.bytes(std::as_bytes(std::span(bytes)));
+    made->second->write_to(out);
 }
 
 Executable::Executable(const Home& home, std::span<const std::byte> blob, const backend::CompileConfig& config) : home_(home) {
@@ -204,8 +200,7 @@ Executable::Executable(const Home& home, std::span<const std::byte> blob, const 
     if (config.precision == Precision::bf16) options_.float_type = Type::bf16;
     if (head.float_type != options_.float_type) refuse("was written for another precision");
     if (head.device != home_.device->capabilities().name) refuse("was written for another device");
-    StoredProgram stored = read_program(reader.bytes());
-    if (!reader.at_end()) refuse("has bytes left over");
+    StoredProgram stored = read_program(reader.rest());
     const Schedule& schedule = stored.schedule;
     const auto fits = [](const std::vector<int>& ports, const std::vector<ElementType>& types, std::size_t count) {
         return ports.size() == types.size() && std::ranges::all_of(ports, [&](int port) { return port >= -1 && port < static_cast<int>(count); });

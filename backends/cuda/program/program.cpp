@@ -102,8 +102,32 @@ std::int64_t WeightStore::bytes() const {
     return total;
 }
 
+namespace {
+
+/// Of constants' bytes. Several threads share the work.
+std::map<ValueId, std::string> digests_of(const Schedule& schedule, std::vector<ValueId> constants) {
+    std::ranges::sort(constants, std::greater{}, [&](ValueId id) { return size_of(schedule.graph.value(id)); });
+    std::vector<std::string> digests(constants.size());
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&] {
+        for (std::size_t k = next++; k < constants.size(); k = next++) {
+            const Value& value = schedule.graph.value(constants[k]);
+            digests[k] = base::sha256_hex(std::span(value.constant.data, size_of(value)));
+        }
+    };
+    std::vector<std::future<void>> workers;
+    const std::size_t most = std::min<std::size_t>({4, std::thread::hardware_concurrency(), constants.size()});
+    for (std::size_t k = 1; k < most; ++k) workers.push_back(std::async(std::launch::async, work));
+    work();
+    for (auto& worker : workers) worker.get();
+    std::map<ValueId, std::string> all;
+    for (std::size_t k = 0; k < constants.size(); ++k) all[constants[k]] = digests[k];
+    return all;
+}
+
+}  // namespace
+
 std::map<ValueId, std::string> recipes(const Schedule& schedule) {
-    // The constants' bytes are most of the work: several threads share it.
     std::vector<ValueId> constants;
     for (const auto* list : {&schedule.weights, &schedule.preparation_weights}) {
         for (ValueId id : *list) {
@@ -116,24 +140,7 @@ std::map<ValueId, std::string> recipes(const Schedule& schedule) {
             if (read) constants.push_back(id);
         }
     }
-    std::ranges::sort(constants, std::greater{}, [&](ValueId id) { return size_of(schedule.graph.value(id)); });
-    std::vector<std::string> digests(constants.size());
-    std::atomic<std::size_t> next = 0;
-    const auto work = [&] {
-        for (std::size_t k = next++; k < constants.size(); k = next++) {
-            const Value& value = schedule.graph.value(constants[k]);
-            digests[k] = base::sha256_hex(std::span(value.constant.data, size_of(value)));
-        }
-    };
-    {
-        std::vector<std::future<void>> workers;
-        const std::size_t most = std::min<std::size_t>({4, std::thread::hardware_concurrency(), constants.size()});
-        for (std::size_t k = 1; k < most; ++k) workers.push_back(std::async(std::launch::async, work));
-        work();
-        for (auto& worker : workers) worker.get();
-    }
-    std::map<ValueId, std::string> content;
-    for (std::size_t k = 0; k < constants.size(); ++k) content[constants[k]] = digests[k];
+    std::map<ValueId, std::string> content = digests_of(schedule, std::move(constants));
 
     std::set<ValueId> by_library;
     for (const Step& step : schedule.prepare) {
@@ -187,7 +194,8 @@ void Program::prepare(Stream& stream) {
         for (ValueId id : schedule_.preparation_weights) held_.push_back(weights_->upload(schedule_.graph.value(id), stream));
     }
     if (schedule_.prepared.empty()) return;
-    const std::map<ValueId, std::string> recipe_of = recipes(schedule_);
+    recipes_ = recipes(schedule_);
+    const std::map<ValueId, std::string>& recipe_of = recipes_;
     std::map<ValueId, std::shared_ptr<PreparedWeight>> made;
     std::map<ValueId, std::shared_ptr<const PreparedWeight>> found;
     for (ValueId id : schedule_.prepared) {
@@ -275,17 +283,21 @@ void Program::write_to(std::ostream& out) const {
     }
     if (schedule_.has_host_steps())
         throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "a program with steps on the host is not exported");
-    const std::map<ValueId, std::string> recipe_of = recipes_.empty() ? recipes(schedule_) : recipes_;
+    std::vector<ValueId> as_they_are;
+    for (ValueId id : schedule_.weights) {
+        if (recipes_.count(id) == 0) as_they_are.push_back(id);
+    }
+    const std::map<ValueId, std::string> digests = digests_of(schedule_, std::move(as_they_are));
     const std::unique_ptr<Stream> stream = device_->create_stream();
     write_program(out, schedule_, [&](ValueId id, std::string& recipe, std::vector<std::byte>& content) {
         content.resize(size_of(schedule_.graph.value(id)));
         if (!content.empty()) stream->download(content.data(), fixed_[static_cast<std::size_t>(id)], content.size());
         stream->synchronize();
-        const auto known = recipe_of.find(id);
-        // A constant's recipe is its content.
-        recipe = known != recipe_of.end()
-                     ? known->second
-                     : fmt::format("{} as it is, {} bytes", base::sha256_hex(std::span<const std::byte>(content)), content.size());
+        if (const auto known = recipes_.find(id); known != recipes_.end()) {
+            recipe = known->second;
+        } else if (const auto digest = digests.find(id); digest != digests.end()) {  // a constant's recipe is its content
+            recipe = fmt::format("{} as it is, {} bytes", digest->second, content.size());
+        }
     });
 }
 

@@ -101,7 +101,7 @@ private:
     std::vector<DevicePtr> fixed_;  ///< per value: the address of a constant or prepared root, else 0
     std::vector<std::shared_ptr<const Weight>> held_;
     std::vector<std::shared_ptr<const PreparedWeight>> prepared_;
-    std::map<ValueId, std::string> recipes_;  ///< as they were stored, where the program was
+    std::map<ValueId, std::string> recipes_;  ///< of what was prepared; of all weights, where the program was stored
     mutable std::mutex calls_mutex_;          ///< library calls run from one thread at a time
 };
 
