@@ -211,6 +211,7 @@ TEST(LtProblem, ChoosesTheComputationByType) {
     EXPECT_EQ(compute(Type::f16, Type::f16, true), LtCompute::f32);
     EXPECT_EQ(compute(Type::bf16, Type::f32), LtCompute::f32);
     EXPECT_EQ(compute(Type::f8e4m3, Type::bf16), LtCompute::f32);
+    EXPECT_EQ(compute(Type::f8e4m3, Type::f32), std::nullopt) << "added up with fewer bits than f32 has";
     EXPECT_EQ(compute(Type::f64, Type::f64), LtCompute::f64);
     EXPECT_EQ(compute(Type::i8, Type::i32), LtCompute::i32);
 }

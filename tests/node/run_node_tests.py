@@ -179,6 +179,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.worker:
         return work(arguments.worker)
+    try:
+        import ai_vmm  # noqa: F401 - the workers need it
+    except ImportError as error:
+        parser.error(f"the package ai_vmm can't be imported ({error}); set PYTHONPATH=build/python after `make build`")
     os.environ["AI_VMM_NODE_TEST_ENGINES"] = arguments.engines  # for the workers
     os.environ["AI_VMM_NODE_TEST_BACKENDS"] = arguments.backend
     os.environ["AI_VMM_NODE_TEST_PREFERRED"] = arguments.preferred

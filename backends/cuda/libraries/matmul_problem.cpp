@@ -16,7 +16,8 @@ std::optional<LtCompute> compute_of(const MatmulSpec& s) {
             if (s.result != s.type && s.result != Type::f32) return {};
             return LtCompute::f32;
         case Type::f8e4m3:
-            if (s.result != Type::f32 && s.result != Type::f16 && s.result != Type::bf16) return {};
+            // Hopper adds products of 8-bit floats up with fewer bits than f32 has: enough for 16-bit results, not for f32 ones.
+            if (s.result != Type::f16 && s.result != Type::bf16) return {};
             return LtCompute::f32;
         case Type::f64:
             if (s.result != Type::f64) return {};
@@ -37,8 +38,8 @@ std::optional<LtEpilogue> epilogue_of(const MatmulSpec& s) {
     }
 }
 
-/// The bias has the result's type, but for f8 with a result of f32, where it is bf16.
-bool bias_fits(const MatmulSpec& s) { return s.bias_type == (s.type == Type::f8e4m3 && s.result == Type::f32 ? Type::bf16 : s.result); }
+/// The bias has the result's type.
+bool bias_fits(const MatmulSpec& s) { return s.bias_type == s.result; }
 
 /// A stored row-major matrix, seen column by column.
 std::optional<LtMatrix> stored(std::int64_t rows, std::int64_t columns, std::int64_t row_stride, std::int64_t batch_stride, Type type) {
