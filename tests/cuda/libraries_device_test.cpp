@@ -332,7 +332,8 @@ TEST_F(MatmulOnDevice, Integers) {
 TEST_F(MatmulOnDevice, NarrowFloats) {
     const Capabilities& c = device_->capabilities();
     const bool has_f8 = c.compute_major * 10 + c.compute_minor >= 89;
-    for (const Type result : {Type::f32, Type::f16, Type::bf16}) verify(dense(64, 32, 128, false, true, Type::f8e4m3, result), has_f8 && result != Type::f32);
+    for (const Type result : {Type::f32, Type::f16, Type::bf16})
+        verify(dense(64, 32, 128, false, true, Type::f8e4m3, result), has_f8 && result != Type::f32);
     MatmulSpec spec = dense(64, 32, 128, false, true, Type::f8e4m3, Type::bf16);
     spec.bias = true;
     verify(spec, has_f8);
