@@ -12,9 +12,9 @@
 #include "base/file.hpp"
 #include "codegen/attention.hpp"
 #include "cuda/host_device.hpp"
+#include "cuda/nvrtc_fixture.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "driver/nvrtc.hpp"
 #include "gpu.hpp"
 #include "graph/passes.hpp"
 #include "program/program.hpp"
@@ -170,14 +170,8 @@ TEST(AttentionOnDevice, TheKernelIsWhatTheExpandedFormComputes) {
 }
 
 TEST(CudaAttention, TheTensorCoresFormCompiles) {
-    if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
     const base::TemporaryDirectory folder;
-    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
-    try {
-        (void)Nvrtc::get();
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    if (const std::string missing = nvrtc_missing(folder); !missing.empty()) GTEST_SKIP() << missing;
     for (const Type type : {Type::f16, Type::bf16}) {
         for (const auto& [keys, head, mask] : {std::tuple{49, 32, true}, {128, 64, false}, {16, 16, true}, {100, 48, true}}) {
             AttentionSpec spec;

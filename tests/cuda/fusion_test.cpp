@@ -11,9 +11,9 @@
 #include "codegen/skinny.hpp"
 #include "cuda/host_device.hpp"
 #include "cuda/library_device.hpp"
+#include "cuda/nvrtc_fixture.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "driver/nvrtc.hpp"
 #include "graph/passes.hpp"
 #include "program/schedule.hpp"
 
@@ -216,14 +216,8 @@ KernelSource channels_together() {
 }
 
 TEST(CudaFusion, TheFormsForGpusCompile) {
-    if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
     const base::TemporaryDirectory folder;
-    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
-    try {
-        (void)Nvrtc::get();
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    if (const std::string missing = nvrtc_missing(folder); !missing.empty()) GTEST_SKIP() << missing;
     Schedule schedule;
     schedule.kernels.push_back(channels_together().text);
     for (const Type type : {Type::f16, Type::bf16, Type::f32}) {

@@ -9,9 +9,9 @@
 #include "base/file.hpp"
 #include "codegen/pointwise.hpp"
 #include "cuda/library_device.hpp"
+#include "cuda/nvrtc_fixture.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "driver/nvrtc.hpp"
 #include "program/schedule.hpp"
 
 namespace ai_vmm::cuda::test {
@@ -98,14 +98,8 @@ TEST(CudaPointwise, IsForLittleWorkOfFewChannels) {
 }
 
 TEST(CudaPointwise, TheFormForGpusCompiles) {
-    if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
     const base::TemporaryDirectory folder;
-    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
-    try {
-        (void)Nvrtc::get();
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    if (const std::string missing = nvrtc_missing(folder); !missing.empty()) GTEST_SKIP() << missing;
     Schedule schedule;
     for (const Type type : {Type::f16, Type::bf16}) {
         for (const std::int64_t in : {16, 28, 40, 64}) {

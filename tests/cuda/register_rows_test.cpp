@@ -8,9 +8,9 @@
 #include "ai_vmm/error.hpp"
 #include "base/file.hpp"
 #include "codegen/register_rows.hpp"
+#include "cuda/nvrtc_fixture.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "driver/nvrtc.hpp"
 #include "program/schedule.hpp"
 
 namespace ai_vmm::cuda::test {
@@ -69,14 +69,8 @@ TEST(CudaRegisterRows, AGpuReadsSixteenBytesWhereTheyLieSo) {
 }
 
 TEST(CudaRegisterRows, TheFormForGpusCompiles) {
-    if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
     const base::TemporaryDirectory folder;
-    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
-    try {
-        (void)Nvrtc::get();
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    if (const std::string missing = nvrtc_missing(folder); !missing.empty()) GTEST_SKIP() << missing;
     Schedule schedule;
     for (const Type type : {Type::f16, Type::bf16, Type::f32}) {
         for (const std::int64_t length : {2, 49, 96, 197, 768, 1000, 4096, 5000}) {

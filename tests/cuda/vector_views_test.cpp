@@ -8,9 +8,9 @@
 #include "ai_vmm/error.hpp"
 #include "base/file.hpp"
 #include "cuda/host_device.hpp"
+#include "cuda/nvrtc_fixture.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "driver/nvrtc.hpp"
 #include "program/schedule.hpp"
 
 namespace ai_vmm::cuda::test {
@@ -79,14 +79,8 @@ TEST(CudaVectorViews, WindowsAreReadInVectors) {
 }
 
 TEST(CudaVectorViews, NvrtcTakesThem) {
-    if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
     const base::TemporaryDirectory folder;
-    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
-    try {
-        (void)Nvrtc::get();
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    if (const std::string missing = nvrtc_missing(folder); !missing.empty()) GTEST_SKIP() << missing;
     HostDevice device;
     for (const Type type : {Type::f16, Type::bf16, Type::f32, Type::i64, Type::u8}) {
         EXPECT_NO_THROW(
