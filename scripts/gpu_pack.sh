@@ -31,7 +31,8 @@ cp -L "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out/lib/backe
 openvino=$(ldd "$build/lib/backends/libai_vmm_backend_openvino.so" | awk '$1 ~ /^libopenvino\.so/ {print $3; exit}')
 [ -f "$openvino" ] || fail "libopenvino is not found through the backend's search path"
 version=${openvino##*.}
-for name in "libopenvino.so.$version" "libopenvino_onnx_frontend.so.$version" "libopenvino_ir_frontend.so.$version" libopenvino_intel_cpu_plugin.so; do
+for name in "libopenvino.so.$version" "libopenvino_onnx_frontend.so.$version" "libopenvino_ir_frontend.so.$version" libopenvino_intel_cpu_plugin.so \
+            libopenvino_intel_gpu_plugin.so cache.json; do  # the GPU plugin: OpenCL drivers of NVIDIA are a peer to compare with
   cp -L "$(dirname "$openvino")/$name" "$out/lib/"
 done
 

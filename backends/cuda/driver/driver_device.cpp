@@ -44,7 +44,9 @@ struct DriverDevice::Impl {
         capabilities.shared_bytes_per_block = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK);
         capabilities.l2_bytes = attribute(CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
         capabilities.recording = true;
+        base::log_debug("cuda: opening " + capabilities.name);
         api.check(api.context_retain(&context, device), "cuDevicePrimaryCtxRetain");
+        base::log_debug("cuda: " + capabilities.name + " is open");
     }
     ~Impl() {
         if (context != nullptr) (void)api.context_release(device);

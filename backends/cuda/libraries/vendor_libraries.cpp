@@ -61,6 +61,7 @@ CublasLt* VendorLibraries::cublaslt() {
     if (!std::exchange(cublaslt_opened_, true)) {
         cublaslt_ = CublasLt::open(device_, cublaslt_reason_);
         if (!cublaslt_) base::log_info(cublaslt_reason_);
+        base::log_debug("cuBLASLt looked for");
     }
     return cublaslt_.get();
 }
@@ -70,6 +71,7 @@ Cudnn* VendorLibraries::cudnn() {
     if (!std::exchange(cudnn_opened_, true)) {
         cudnn_ = Cudnn::open(device_, cudnn_reason_);
         if (!cudnn_) base::log_info(cudnn_reason_);
+        base::log_debug("cuDNN looked for");
     }
     return cudnn_.get();
 }

@@ -9,6 +9,7 @@
 
 #include "ai_vmm/error.hpp"
 #include "base/hash.hpp"
+#include "base/log.hpp"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 
@@ -256,7 +257,9 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
         schedule_.workspace_bytes = std::max(schedule_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
         schedule_.calls[node] = std::move(call);
     }
+    base::log_debug(fmt::format("cuda: {} library calls of a stored program made", schedule_.specs.size()));
     load_kernels();
+    base::log_debug(fmt::format("cuda: {} kernels of a stored program loaded", schedule_.kernels.size()));
     fixed_.assign(schedule_.graph.values.size(), 0);
     const std::unique_ptr<Stream> stream = device_->create_stream();
     std::vector<std::pair<const StoredWeight*, std::shared_ptr<PreparedWeight>>> made;
@@ -275,6 +278,7 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
         prepared_.push_back(weight);
         fixed_[static_cast<std::size_t>(value)] = weight->memory.get();
     }
+    base::log_debug(fmt::format("cuda: {} bytes of weights of a stored program are there", schedule_.weight_bytes));
 }
 
 void Program::write_to(std::ostream& out) const {
