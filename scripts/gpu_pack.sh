@@ -46,7 +46,7 @@ copy_needed() {
 for file in "$build"/bin/{vmm,test_conformance,test_cuda,node_cases} "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out"/lib/libopenvino*.so*; do copy_needed "$file"; done
 
 chmod -R u+w "$out"
-find "$out/bin" "$out/lib" -type f | while read -r file; do
+find "$out/bin" "$out/lib" -type f ! -name "*.json" | while read -r file; do
   strip --strip-unneeded "$file" 2>/dev/null || true
   case $file in
     */lib/backends/*) rpath='$ORIGIN/..' ;;
