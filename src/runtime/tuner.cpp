@@ -319,6 +319,40 @@ void judge(Outcome& outcome, const std::vector<std::vector<Tensor>>& outputs, co
     }
 }
 
+/// The short list's candidates that are not compiled yet, in the order of trying them.
+class Untried {
+public:
+    struct One {
+        const planning::Candidate* candidate = nullptr;
+        bool promising = false;  ///< predicted to be at least twice as good as everything that is compiled
+    };
+    template <typename IsCompiled>
+    Untried(const TuneRequest& request, const IsCompiled& is_compiled) {
+        const auto worth = [&](const planning::Candidate& candidate) {
+            if (request.throughput) return candidate.predicted_throughput_per_s;
+            return candidate.predicted_latency_ms > 0 ? 1 / candidate.predicted_latency_ms : 0;
+        };
+        double compiled = 0;
+        for (const planning::Candidate& candidate : request.candidates) {
+            if (is_compiled(candidate.key)) compiled = std::max(compiled, worth(candidate));
+        }
+        for (const planning::Candidate& candidate : request.candidates) {
+            if (candidate.to_measure && !is_compiled(candidate.key)) order_.push_back({&candidate, worth(candidate) > 2 * compiled});
+        }
+        // Of equally good ones that with more digits: it is the likelier one to be admitted.
+        const auto digits = [](Precision precision) { return precision == Precision::f16 ? 11 : precision == Precision::bf16 ? 8 : 24; };
+        std::ranges::stable_sort(order_, [&](const One& a, const One& b) {
+            if (!a.promising || !b.promising) return a.promising && !b.promising;
+            const double left = worth(*a.candidate), right = worth(*b.candidate);
+            return left != right ? left > right : digits(a.candidate->key.precision) > digits(b.candidate->key.precision);
+        });
+    }
+    [[nodiscard]] const std::vector<One>& in_order() const noexcept { return order_; }
+
+private:
+    std::vector<One> order_;
+};
+
 }  // namespace
 
 planning::Outcome verify(const CandidateKey& key, std::shared_ptr<Stage>& stage, const TuneRequest& request,
@@ -416,29 +450,30 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     outputs_of.clear();
 
     // The rest of the short list, as far as time allows: compiling may take half of it; all of it for the plain ones (f32, no batch), which are the
-    // exact fallbacks and often the best. What is predicted to be the best is tried whatever the time: a promise that nothing else keeps as well is
-    // not given up for a compiler's seconds. A batch that runs for long is left out: it would take the time of several others and has the least to
-    // gain, since what batching saves is the overhead of a call.
+    // exact fallbacks and often the best. What is predicted to be far better than all that is compiled comes first and is tried whatever the time, until
+    // one of it is admitted: a device that nothing else keeps up with is not given up for a compiler's seconds. A batch that runs for long is left out:
+    // it would take the time of several others and has the least to gain, since what batching saves is the overhead of a call.
     const Clock::time_point compile_end = start + request.budget / 2;
     const double longest_batch_ms = static_cast<double>(request.budget.count()) / 20;
     double slowest_compile_ms = 0;
     for (const Contender& contender : contenders) slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
-    std::size_t listed = 0;
-    for (const planning::Candidate& candidate : request.candidates) listed += candidate.to_measure ? 1 : 0;
+    const Untried untried(request, [&](const CandidateKey& key) { return find(key) != contenders.end(); });
+    bool found_better = false, lossy_differs = false;
     std::size_t seen = 0;
-    for (const planning::Candidate& candidate : request.candidates) {
-        if (!candidate.to_measure) continue;
-        progress(0.5 * static_cast<double>(++seen) / static_cast<double>(listed));
-        if (find(candidate.key) != contenders.end()) continue;
+    for (const auto& [candidate, promising] : untried.in_order()) {
+        progress(0.5 * static_cast<double>(++seen) / static_cast<double>(untried.in_order().size()));
         check_stop();
-        const bool plain = candidate.key.precision == Precision::f32 && candidate.key.batch == 1;
+        const bool plain = candidate->key.precision == Precision::f32 && candidate->key.batch == 1;
+        const bool needed = promising && !found_better && (plain || !lossy_differs);
         const bool late = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(slowest_compile_ms * 1e3)) > (plain ? end : compile_end);
-        if ((late && seen > 1) || request.budget.count() == 0) continue;
-        if (candidate.key.batch > 1 && item_ms * candidate.key.batch > longest_batch_ms) continue;
+        if ((late && !needed) || request.budget.count() == 0) continue;
+        if (candidate->key.batch > 1 && item_ms * candidate->key.batch > longest_batch_ms) continue;
         Contender contender;
-        contender.outcome = verify(candidate.key, contender.stage, request, result.reference, factory);
+        contender.outcome = verify(candidate->key, contender.stage, request, result.reference, factory);
         slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
-        if (contender.stage && contender.outcome.compiled) result.stages[candidate.key] = contender.stage;
+        found_better = found_better || (promising && contender.outcome.compiled && contender.outcome.agrees);
+        lossy_differs = lossy_differs || (!plain && contender.outcome.compiled && !contender.outcome.agrees);
+        if (contender.stage && contender.outcome.compiled) result.stages[candidate->key] = contender.stage;
         contenders.push_back(std::move(contender));
     }
 

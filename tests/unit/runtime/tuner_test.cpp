@@ -40,6 +40,13 @@ struct Tuning {
         request.budget = std::chrono::milliseconds(20);
         request.reference_keys = {{"processor", "cpu:0", Precision::f32, 1, 1, 1}};
         for (const CandidateKey& key : candidates) request.candidates.push_back({.key = key, .reason = {}, .to_measure = true, .stages = {}});
+        predict(std::vector<double>(candidates.size(), 1.0));
+    }
+    void predict(const std::vector<double>& latencies_ms) {
+        for (std::size_t i = 0; i < latencies_ms.size(); ++i) {
+            request.candidates[i].predicted_latency_ms = latencies_ms[i];
+            request.candidates[i].predicted_throughput_per_s = 1e3 / latencies_ms[i];
+        }
     }
 };
 
@@ -50,15 +57,44 @@ const planning::Outcome* outcome_of(const TuneResult& result, const std::string&
     return nullptr;
 }
 
-TEST(Tuner, WhatIsPredictedBestIsTriedWhateverTheTime) {
+TEST(Tuner, WhatIsPredictedFarBetterIsTriedFirstAndWhateverTheTime) {
+    // As the planner lists them: what is exact first.
     SlowFactory factory(std::chrono::milliseconds(30));
-    const Tuning tuning({{"accelerator", "gpu:0", Precision::f16, 1, 1, 1}, {"accelerator", "gpu:0", Precision::bf16, 1, 1, 1}});
+    Tuning tuning({{"processor", "cpu:0", Precision::f32, 1, 1, 1},
+                   {"accelerator", "gpu:0", Precision::f32, 1, 1, 1},
+                   {"accelerator", "gpu:0", Precision::bf16, 1, 1, 1},
+                   {"accelerator", "gpu:0", Precision::f16, 1, 1, 1}});
+    tuning.predict({10, 2, 1, 1});
     const TuneResult result = tune(tuning.request, factory);
     const planning::Outcome* best = outcome_of(result, "accelerator", Precision::f16);
-    ASSERT_NE(best, nullptr);
+    ASSERT_NE(best, nullptr) << "of equally good ones that with more digits";
     EXPECT_TRUE(best->compiled && best->agrees) << best->failure << best->disagreement;
     EXPECT_TRUE(best->latency_ms.has_value()) << "and measured, so that it can be chosen";
     EXPECT_EQ(outcome_of(result, "accelerator", Precision::bf16), nullptr) << "the second best has to be in time";
+    EXPECT_EQ(outcome_of(result, "accelerator", Precision::f32), nullptr);
+}
+
+TEST(Tuner, IfTheBestIsNotAdmittedTheExactOneIsTriedWhateverTheTime) {
+    SlowFactory factory(std::chrono::milliseconds(30));
+    Tuning tuning({{"processor", "cpu:0", Precision::f32, 1, 1, 1},
+                   {"accelerator", "gpu:0", Precision::f32, 1, 1, 1},
+                   {"wrong", "gpu:1", Precision::bf16, 1, 1, 1},
+                   {"wrong", "gpu:1", Precision::f16, 1, 1, 1}});
+    tuning.predict({10, 2, 1, 1});
+    const TuneResult result = tune(tuning.request, factory);
+    ASSERT_NE(outcome_of(result, "wrong", Precision::f16), nullptr);
+    EXPECT_FALSE(outcome_of(result, "wrong", Precision::f16)->agrees);
+    EXPECT_EQ(outcome_of(result, "wrong", Precision::bf16), nullptr) << "where f16 differs, bf16 is not worth the time";
+    const planning::Outcome* exact = outcome_of(result, "accelerator", Precision::f32);
+    ASSERT_NE(exact, nullptr);
+    EXPECT_TRUE(exact->latency_ms.has_value());
+}
+
+TEST(Tuner, WhatIsPredictedLittleBetterHasToBeInTime) {
+    SlowFactory factory(std::chrono::milliseconds(30));
+    Tuning tuning({{"processor", "cpu:0", Precision::f32, 1, 1, 1}, {"accelerator", "gpu:0", Precision::f16, 1, 1, 1}});
+    tuning.predict({1.5, 1});
+    EXPECT_EQ(tune(tuning.request, factory).outcomes.size(), 1U);
 }
 
 TEST(Tuner, WhatIsPredictedBestIsComparedAllTheSame) {
