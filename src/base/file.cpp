@@ -12,6 +12,8 @@
 #include <system_error>
 #include <vector>
 
+#include "base/memory.hpp"
+
 namespace ai_vmm::base {
 namespace {
 
@@ -93,17 +95,47 @@ Error system_error(int error_number, std::string_view doing, const std::filesyst
     return Error(code, ErrorCategory::system, std::move(message), {.expected = {}, .found = {}, .advice = std::move(advice)});
 }
 
+namespace {
+
+void refuse_larger(std::size_t size, std::size_t limit_bytes, const std::filesystem::path& path) {
+    if (size <= limit_bytes) return;
+    throw Error(ErrorCode::resource_exhausted, ErrorCategory::input, "file too large: " + path.string(),
+                {.expected = "at most " + std::to_string(limit_bytes) + " bytes", .found = std::to_string(size) + " bytes", .advice = {}});
+}
+
+[[nodiscard]] Error shrank(const std::filesystem::path& path) {
+    return Error(ErrorCode::data_loss, ErrorCategory::system, "file shrank while it was read: " + path.string());
+}
+
+}  // namespace
+
+RandomAccessFile::RandomAccessFile(const std::filesystem::path& path, std::size_t limit_bytes) : path_(path) {
+    Descriptor file = open_regular(path, size_);
+    refuse_larger(size_, limit_bytes, path);
+    descriptor_ = file.release();
+}
+
+RandomAccessFile::~RandomAccessFile() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void RandomAccessFile::read(std::size_t offset, std::span<std::byte> into) const {
+    while (!into.empty()) {
+        const ssize_t n = ::pread(descriptor_, into.data(), into.size(), static_cast<off_t>(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw system_error(errno, "can't read", path_);
+        if (n == 0) throw shrank(path_);
+        offset += static_cast<std::size_t>(n);
+        into = into.subspan(static_cast<std::size_t>(n));
+    }
+}
+
 std::string read_file(const std::filesystem::path& path, std::size_t limit_bytes) {
     std::size_t size = 0;
     const Descriptor file = open_regular(path, size);
-    if (size > limit_bytes) {
-        throw Error(ErrorCode::resource_exhausted, ErrorCategory::input, "file too large: " + path.string(),
-                    {.expected = "at most " + std::to_string(limit_bytes) + " bytes", .found = std::to_string(size) + " bytes", .advice = {}});
-    }
-    std::string content(size, '\0');
-    if (read_up_to(file.get(), content.data(), size, path) != size) {
-        throw Error(ErrorCode::data_loss, ErrorCategory::system, "file shrank while it was read: " + path.string());
-    }
+    refuse_larger(size, limit_bytes, path);
+    std::string content = zeros(size);
+    if (read_up_to(file.get(), content.data(), size, path) != size) throw shrank(path);
     return content;
 }
 

@@ -23,6 +23,24 @@ namespace ai_vmm::base {
 [[nodiscard]] std::string read_file(const std::filesystem::path& path, std::size_t limit_bytes = SIZE_MAX);
 /// At most the first `count` bytes.
 [[nodiscard]] std::string read_prefix(const std::filesystem::path& path, std::size_t count);
+/// A regular file that is read here and there. Reading is thread-safe.
+class RandomAccessFile {
+public:
+    /// @throws as read_file() does.
+    explicit RandomAccessFile(const std::filesystem::path& path, std::size_t limit_bytes = SIZE_MAX);
+    ~RandomAccessFile();
+    RandomAccessFile(const RandomAccessFile&) = delete;
+    RandomAccessFile& operator=(const RandomAccessFile&) = delete;
+    /// As it was when the file was opened, bytes.
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    /// Fills `into` from `offset` on. @throws Error(data_loss) the file has become shorter; system_error().
+    void read(std::size_t offset, std::span<std::byte> into) const;
+
+private:
+    const std::filesystem::path path_;
+    int descriptor_ = -1;
+    std::size_t size_ = 0;
+};
 /// Calls `visit` with consecutive blocks of the file.
 void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit, std::size_t begin = 0,
                     std::size_t most = SIZE_MAX);

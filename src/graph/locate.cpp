@@ -120,7 +120,7 @@ std::vector<Part> parts_of_file(ModelFormat format, const fs::path& path) {
     std::vector<Part> parts{{.role = {}, .path = path}};
     switch (format) {
         case ModelFormat::onnx: {
-            const OnnxFile file = parse_onnx(base::read_file(path, kProtobufLimitBytes));
+            const OnnxFile file = skim_onnx(path);
             for (auto& [location, data] : external_files(file, path.parent_path())) parts.push_back({.role = location, .path = data});
             break;
         }

@@ -2,10 +2,14 @@
 // Field numbers are those of onnx.proto (IR version 13).
 #include "graph/formats/onnx_file.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <new>
 #include <set>
+#include <span>
 #include <string_view>
 #include <system_error>
 #include <unordered_map>
@@ -371,6 +375,141 @@ OnnxFile parse_onnx(std::string_view bytes) {
         throw malformed("the ONNX file is damaged", "a protobuf message", error.what(), "get the file again");
     }
     return file;
+}
+
+namespace {
+
+/// A file's bytes at their places in memory, read as they are wanted; what nobody wants stays zero and takes no memory.
+class SparseFile {
+public:
+    explicit SparseFile(const std::filesystem::path& path) : file_(path, kProtobufLimitBytes), size_(file_.size()) {
+        if (size_ == 0) return;
+        void* const memory = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+        bytes_ = static_cast<char*>(memory);
+        read_.resize((size_ + kBlock - 1) / kBlock);
+    }
+    ~SparseFile() {
+        if (bytes_ != nullptr) ::munmap(bytes_, size_);
+    }
+    SparseFile(const SparseFile&) = delete;
+    SparseFile& operator=(const SparseFile&) = delete;
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] std::string_view all() const noexcept { return {bytes_, size_}; }
+
+    /// Reads [begin, end), as far as it lies in the file.
+    void want(std::size_t begin, std::size_t end) {
+        end = std::min(end, size_);
+        for (std::size_t block = begin / kBlock; begin < end && block <= (end - 1) / kBlock; ++block) {
+            if (read_[block]) continue;
+            const std::size_t at = block * kBlock;
+            file_.read(at, std::as_writable_bytes(std::span(bytes_ + at, std::min(kBlock, size_ - at))));
+            read_[block] = true;
+        }
+    }
+
+private:
+    static constexpr std::size_t kBlock = std::size_t{16} << 10;
+    const base::RandomAccessFile file_;
+    const std::size_t size_;
+    char* bytes_ = nullptr;
+    std::vector<bool> read_;
+};
+
+/// Makes a SparseFile hold all of an ONNX model but the contents of large tensors. It follows the messages only as far as they are as the schema has
+/// them; whatever else there is, parse_onnx() finds.
+class Skimmer {
+public:
+    explicit Skimmer(SparseFile& file) : file_(file) {}
+    void model() {
+        each_field(0, file_.size(), [this](const Field& field) {
+            if (field.tag == 7) return graph(field.begin, field.end, 0);
+            file_.want(field.begin, field.end);
+        });
+    }
+
+private:
+    struct Field {
+        std::uint32_t tag = 0;
+        std::size_t begin = 0, end = 0;  ///< of the content of a length-delimited one
+    };
+
+    /// Calls `visit` with each length-delimited field of the message at [begin, end); the others are read. Reads all of it if it is no message.
+    template <typename Visit>
+    void each_field(std::size_t begin, std::size_t end, const Visit& visit) {
+        constexpr std::size_t kMostHead = 20;  // a key and a length, or a key and a number
+        for (std::size_t at = begin; at < end;) {
+            file_.want(at, std::min(end, at + kMostHead));
+            const char* position = file_.all().data() + at;
+            const char* const limit = file_.all().data() + end;
+            try {
+                const std::uint64_t key = protozero::decode_varint(&position, limit);
+                switch (key & 7) {
+                    case 0: (void)protozero::decode_varint(&position, limit); break;
+                    case 1: position += 8; break;
+                    case 5: position += 4; break;
+                    case 2: {
+                        const std::uint64_t length = protozero::decode_varint(&position, limit);
+                        const auto from = static_cast<std::size_t>(position - file_.all().data());
+                        if (length > end - from) return file_.want(begin, end);
+                        visit(Field{static_cast<std::uint32_t>(key >> 3), from, from + length});
+                        position += length;
+                        break;
+                    }
+                    default: return file_.want(begin, end);
+                }
+            } catch (const protozero::exception&) {
+                return file_.want(begin, end);
+            }
+            at = static_cast<std::size_t>(position - file_.all().data());
+        }
+    }
+
+    void graph(std::size_t begin, std::size_t end, int depth) {
+        if (depth > kMaxDepth) return file_.want(begin, end);
+        each_field(begin, end, [&](const Field& field) {
+            switch (field.tag) {
+                case 1: return node(field.begin, field.end, depth);
+                case 5: return tensor(field.begin, field.end);
+                default: file_.want(field.begin, field.end);
+            }
+        });
+    }
+
+    void node(std::size_t begin, std::size_t end, int depth) {
+        if (end - begin <= kSmall) return file_.want(begin, end);
+        each_field(begin, end, [&](const Field& field) {
+            if (field.tag != 5) return file_.want(field.begin, field.end);
+            each_field(field.begin, field.end, [&](const Field& part) {  // of an attribute
+                switch (part.tag) {
+                    case 5:
+                    case 10: return tensor(part.begin, part.end);
+                    case 6:
+                    case 11: return graph(part.begin, part.end, depth + 1);
+                    default: file_.want(part.begin, part.end);
+                }
+            });
+        });
+    }
+
+    void tensor(std::size_t begin, std::size_t end) {
+        if (end - begin <= kSmall) return file_.want(begin, end);
+        each_field(begin, end, [&](const Field& field) {
+            const bool values = (field.tag >= 4 && field.tag <= 7) || (field.tag >= 9 && field.tag <= 11);
+            if (!values) file_.want(field.begin, field.end);
+        });
+    }
+
+    static constexpr std::size_t kSmall = std::size_t{64} << 10;
+    SparseFile& file_;
+};
+
+}  // namespace
+
+OnnxFile skim_onnx(const std::filesystem::path& path) {
+    SparseFile file(path);
+    Skimmer(file).model();
+    return parse_onnx(file.all());
 }
 
 std::vector<std::pair<std::string, std::filesystem::path>> external_files(const OnnxFile& file, const std::filesystem::path& folder) {

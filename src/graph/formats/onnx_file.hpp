@@ -32,6 +32,9 @@ struct OnnxFile {
 /// @throws Error(invalid_argument, input) truncated or damaged, without a graph, or nested too deeply.
 [[nodiscard]] OnnxFile parse_onnx(std::string_view bytes);
 
+/// parse_onnx() of a file, of which the contents of large tensors are not read. @throws as parse_onnx() and base::read_file() do.
+[[nodiscard]] OnnxFile skim_onnx(const std::filesystem::path& path);
+
 /// The files that hold external tensors, distinct, sorted by location: (location, path).
 /// @param folder  where the model is.
 /// @throws Error(invalid_argument) a location that is absolute or leads outside `folder`, by ".." or by a symbolic link; Error(not_found) a missing

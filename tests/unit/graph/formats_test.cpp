@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <functional>
 #include <openvino/core/model.hpp>
 #include <openvino/op/add.hpp>
 #include <openvino/op/constant.hpp>
@@ -9,6 +11,7 @@
 #include <openvino/op/result.hpp>
 #include <openvino/op/split.hpp>
 #include <openvino/pass/serialize.hpp>
+#include <random>
 #include <sstream>
 
 #include "graph/bytes.hpp"
@@ -213,6 +216,74 @@ TEST(Onnx, CyclesAreRefused) {
     EXPECT_ERROR(error_of([&] { static_cast<void>(parse_onnx(model({{"b", "a"}, {"a", "b"}}))); }), ErrorCode::invalid_argument, "cycle");
     // Out of order is no cycle: engines sort.
     EXPECT_FALSE(error_of([&] { static_cast<void>(parse_onnx(model({{"y", "z"}, {"x", "y"}}))); }));
+}
+
+TEST(Onnx, SkimmingAFileFindsWhatReadingAllOfItFinds) {
+    // Large tensors in the graph, in attributes and in a graph within one, with values of every kind that the schema has for them.
+    const auto tensor = [](std::string_view name, int field, std::size_t size, bool external) {
+        return message([&](auto& t) {
+            t.add_int64(1, static_cast<std::int64_t>(size));
+            t.add_string(static_cast<protozero::pbf_tag_type>(field), std::string(size, '\x01'));
+            t.add_string(8, std::string(name));
+            if (!external) return;
+            t.add_message(13, message([](auto& entry) {
+                              entry.add_string(1, "location");
+                              entry.add_string(2, "data.bin");
+                          }));
+            t.add_int64(14, 1);
+        });
+    };
+    const auto node = [&](std::string_view output, const std::string& attribute) {
+        return message([&](auto& n) {
+            n.add_string(2, std::string(output));
+            n.add_string(4, "Constant");
+            n.add_message(5, attribute);
+        });
+    };
+    const std::string inner = message([&](auto& g) { g.add_message(5, tensor("inner", 9, 300'000, true)); });
+    const std::string bytes = message([&](auto& model) {
+        model.add_int64(1, 8);
+        model.add_message(7, message([&](auto& g) {
+                              for (const int field : {4, 5, 6, 7, 9, 10, 11})
+                                  g.add_message(5, tensor("w" + std::to_string(field), field, 200'000, field == 10));
+                              g.add_message(1, node("a", message([&](auto& a) { a.add_message(5, tensor("value", 9, 500'000, true)); })));
+                              g.add_message(1, node("b", message([&](auto& a) { a.add_message(6, inner); })));
+                              g.add_message(12, onnx_value("y", 1, Dims{2}));
+                          }));
+    });
+    const base::TemporaryDirectory folder("ai_vmm_skim");
+    const auto told = [](const std::function<OnnxFile()>& read) {
+        try {
+            const OnnxFile file = read();
+            std::string text;
+            for (const auto& one : file.external) text += one.tensor + " in " + one.location + "\n";
+            for (const auto& port : file.outputs) text += port.name + " of rank " + std::to_string(port.shape.size()) + "\n";
+            return text;
+        } catch (const Error& error) {
+            return std::string(error.what());
+        }
+    };
+    const auto compare = [&](const std::string& content) {
+        const auto path = folder.path() / "model.onnx";
+        std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
+        const std::string whole = told([&] { return parse_onnx(content); });
+        EXPECT_EQ(told([&] { return skim_onnx(path); }), whole);
+        return whole;
+    };
+    EXPECT_EQ(compare(bytes), "w10 in data.bin\nvalue in data.bin\ninner in data.bin\ny of rank 1\n");
+    compare("");
+    std::minstd_rand random(7);
+    for (int i = 0; i < 300; ++i) {  // truncated anywhere, and damaged where the structure is
+        std::string damaged = bytes;
+        if (i % 3 == 0) {
+            damaged.resize(random() % bytes.size());
+        } else {
+            std::size_t at = random() % bytes.size();
+            while (damaged[at] == '\x01') at = (at + 1) % damaged.size();
+            damaged[at] = static_cast<char>(random());
+        }
+        compare(damaged);
+    }
 }
 
 TEST(Onnx, MalformedStructures) {
