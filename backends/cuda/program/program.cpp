@@ -173,13 +173,17 @@ std::map<ValueId, std::string> recipes(const Schedule& schedule) {
 
 Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights, Keep keep)
     : device_(std::move(device)), weights_(std::move(weights)), keep_(keep), schedule_(make_schedule(std::move(graph), *device_)) {
-    load_kernels();
     fixed_.assign(schedule_.graph.values.size(), 0);
     const std::unique_ptr<Stream> stream = device_->create_stream();
-    for (ValueId id : schedule_.weights) {
-        held_.push_back(weights_->upload(schedule_.graph.value(id), *stream));
-        fixed_[static_cast<std::size_t>(id)] = held_.back()->memory.get();
-    }
+    // Weights are on their way while kernels are compiled.
+    std::future<void> uploads = std::async(std::launch::async, [&] {
+        for (ValueId id : schedule_.weights) {
+            held_.push_back(weights_->upload(schedule_.graph.value(id), *stream));
+            fixed_[static_cast<std::size_t>(id)] = held_.back()->memory.get();
+        }
+    });
+    load_kernels();
+    uploads.get();
     prepare(*stream);
 }
 
@@ -251,6 +255,23 @@ void Program::prepare(Stream& stream) {
 
 Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shared_ptr<WeightStore> weights)
     : device_(std::move(device)), weights_(std::move(weights)), keep_(Keep::what_runs), schedule_(std::move(stored.schedule)) {
+    // Weights are on their way while the library's calls are made and kernels loaded.
+    std::vector<std::pair<const StoredWeight*, std::shared_ptr<PreparedWeight>>> made;
+    std::map<ValueId, std::shared_ptr<const PreparedWeight>> held;
+    std::future<void> uploads = std::async(std::launch::async, [&] {
+        const std::unique_ptr<Stream> stream = device_->create_stream();
+        for (const StoredWeight& weight : stored.weights) {
+            recipes_[weight.value] = weight.recipe;
+            if (!weight.recipe.empty()) held[weight.value] = weights_->find(weight.recipe);
+            if (held[weight.value] != nullptr) continue;
+            auto fresh =
+                std::make_shared<PreparedWeight>(PreparedWeight{.memory = Buffer(device_, weight.bytes.size()), .bytes = weight.bytes.size()});
+            if (!weight.bytes.empty()) stream->upload(fresh->memory.get(), weight.bytes.data(), weight.bytes.size());
+            made.emplace_back(&weight, std::move(fresh));
+        }
+        stream->synchronize();
+        base::log_debug(fmt::format("cuda: {} bytes of weights of a stored program are there", schedule_.weight_bytes));
+    });
     for (const auto& [node, spec] : schedule_.specs) {
         std::shared_ptr<LibraryCall> call = std::visit([&](const auto& which) -> std::shared_ptr<LibraryCall> { return device_->make(which); }, spec);
         if (!call) throw Error(ErrorCode::data_loss, ErrorCategory::compilation, "a stored program needs a call that the library does not take");
@@ -261,24 +282,12 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
     load_kernels();
     base::log_debug(fmt::format("cuda: {} kernels of a stored program loaded", schedule_.kernels.size()));
     fixed_.assign(schedule_.graph.values.size(), 0);
-    const std::unique_ptr<Stream> stream = device_->create_stream();
-    std::vector<std::pair<const StoredWeight*, std::shared_ptr<PreparedWeight>>> made;
-    std::map<ValueId, std::shared_ptr<const PreparedWeight>> held;
-    for (const StoredWeight& weight : stored.weights) {
-        recipes_[weight.value] = weight.recipe;
-        if (!weight.recipe.empty()) held[weight.value] = weights_->find(weight.recipe);
-        if (held[weight.value] != nullptr) continue;
-        auto fresh = std::make_shared<PreparedWeight>(PreparedWeight{.memory = Buffer(device_, weight.bytes.size()), .bytes = weight.bytes.size()});
-        if (!weight.bytes.empty()) stream->upload(fresh->memory.get(), weight.bytes.data(), weight.bytes.size());
-        made.emplace_back(&weight, std::move(fresh));
-    }
-    stream->synchronize();
+    uploads.get();
     for (auto& [weight, fresh] : made) held[weight->value] = weight->recipe.empty() ? fresh : weights_->add(weight->recipe, fresh);
     for (const auto& [value, weight] : held) {
         prepared_.push_back(weight);
         fixed_[static_cast<std::size_t>(value)] = weight->memory.get();
     }
-    base::log_debug(fmt::format("cuda: {} bytes of weights of a stored program are there", schedule_.weight_bytes));
 }
 
 void Program::write_to(std::ostream& out) const {

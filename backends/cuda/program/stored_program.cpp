@@ -192,10 +192,10 @@ void write_program(std::ostream& out, const Schedule& schedule, const ReadWeight
     Writer writer(out);
     out << kFormat;
     fields(writer, stored);
+    std::vector<std::byte> content;  // one for all: each first use of large memory costs
     for (const auto* ids : {&stored.weights, &stored.prepared}) {
         for (ValueId id : *ids) {
             std::string recipe;
-            std::vector<std::byte> content;
             read(id, recipe, content);
             writer(recipe);
             writer.bytes(content);
