@@ -2,10 +2,12 @@
 #include "base/hash.hpp"
 
 #include <openssl/evp.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <future>
 #include <system_error>
 #include <thread>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "base/file.hpp"
+#include "base/memory.hpp"
 
 namespace ai_vmm::base {
 
@@ -52,7 +55,8 @@ std::string sha256_hex(std::string_view text) { return Sha256().update(text).hex
 
 namespace {
 
-constexpr std::size_t kPieceBytes = std::size_t{16} << 20;
+constexpr std::size_t kPieceBytes = PieceBuffer::kPieceBytes;
+constexpr std::size_t kBlockBytes = std::size_t{256} << 10;  // stays in a processor's own cache
 
 template <typename DigestOf>
 std::string digest_of_pieces(std::size_t size, const DigestOf& digest_of) {
@@ -61,7 +65,7 @@ std::string digest_of_pieces(std::size_t size, const DigestOf& digest_of) {
     const auto work = [&] {
         for (std::size_t k = next++; k < digests.size(); k = next++) digests[k] = digest_of(k * kPieceBytes);
     };
-    const std::size_t threads = std::min<std::size_t>({4, std::max(std::thread::hardware_concurrency(), 1U), digests.size()});
+    const std::size_t threads = std::min<std::size_t>({8, std::max(std::thread::hardware_concurrency(), 1U), digests.size()});
     std::vector<std::future<void>> others;
     for (std::size_t t = 1; t < threads; ++t) others.push_back(std::async(std::launch::async, work));
     work();
@@ -88,6 +92,41 @@ std::string content_digest(const std::filesystem::path& path) {
             path, [&](std::span<const std::byte> block) { piece.update(block.data(), block.size()); }, begin, kPieceBytes);
         return piece.hex();
     });
+}
+
+std::string content_digest(std::span<const std::span<const std::byte>> pieces) {
+    if (pieces.size() == 1) return content_digest(pieces.front());
+    const bool even =
+        std::ranges::all_of(pieces.first(std::max<std::size_t>(pieces.size(), 1) - 1), [](const auto& piece) { return piece.size() == kPieceBytes; });
+    if (!even || pieces.empty() || pieces.back().size() > kPieceBytes) {
+        ContentDigest digest;
+        for (const auto& piece : pieces) digest.update(piece);
+        return digest.hex();
+    }
+    return digest_of_pieces((pieces.size() - 1) * kPieceBytes + pieces.back().size(),
+                            [&](std::size_t begin) { return sha256_hex(pieces[begin / kPieceBytes]); });
+}
+
+std::string read_and_digest(int file, std::uint64_t offset, std::span<std::byte> into) {
+    std::atomic<int> failure = -1;
+    std::string digest = digest_of_pieces(into.size(), [&](std::size_t begin) {
+        Sha256 piece;
+        const std::size_t end = std::min(begin + kPieceBytes, into.size());
+        while (begin < end && failure < 0) {
+            const ssize_t got = ::pread(file, into.data() + begin, std::min(kBlockBytes, end - begin), static_cast<off_t>(offset + begin));
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) {
+                failure = got == 0 ? 0 : errno;
+                break;
+            }
+            piece.update(into.data() + begin, static_cast<std::size_t>(got));
+            begin += static_cast<std::size_t>(got);
+        }
+        return piece.hex();
+    });
+    if (failure < 0) return digest;
+    errno = failure;
+    return {};
 }
 
 void ContentDigest::update(std::span<const std::byte> block) {

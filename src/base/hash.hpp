@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -37,6 +38,11 @@ private:
 /// Of a file's content, read in blocks (never memory-mapped).
 /// @throws Error(not_found / permission_denied / data_loss).
 [[nodiscard]] std::string content_digest(const std::filesystem::path& path);
+/// Of contents that lie in pieces. By one thread unless it is one piece, or all but the last have 16 MiB (PieceBuffer).
+[[nodiscard]] std::string content_digest(std::span<const std::span<const std::byte>> pieces);
+/// Reads a file from `offset` on until `into` is full; of what was read. Empty if it ends early or can't be read (then errno is set; 0 for an early
+/// end). Each thread digests what it has just read.
+[[nodiscard]] std::string read_and_digest(int file, std::uint64_t offset, std::span<std::byte> into);
 
 /// The same of contents that come block by block, by one thread. Not thread-safe.
 class ContentDigest {

@@ -15,6 +15,7 @@
 
 #include "base/hash.hpp"
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "cache/entry_format.hpp"
 #include "cache/folder.hpp"
 
@@ -34,18 +35,15 @@ std::string_view key_of(std::string_view name) {
     return is_digest(name) ? name : std::string_view{};
 }
 
-/// Reads exactly `size` bytes into `out`, calling `seen` with each block while it is in the processor's cache.
-/// False if the file ends early or can't be read (then errno is set; 0 for an early end).
-template <typename Seen>
-bool read_blocks(int file, char* out, std::size_t size, const Seen& seen) {
+/// Reads exactly `size` bytes into `out`. False if the file ends early or can't be read (then errno is set; 0 for an early end).
+bool read_whole(int file, char* out, std::size_t size) {
     while (size > 0) {
-        const ssize_t got = ::read(file, out, std::min(size, kBlock));
+        const ssize_t got = ::read(file, out, size);
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) {
             if (got == 0) errno = 0;
             return false;
         }
-        seen(std::string_view(out, static_cast<std::size_t>(got)));
         out += got;
         size -= static_cast<std::size_t>(got);
     }
@@ -76,7 +74,7 @@ ReadStatus open_entry(const Folder& folder, const std::string& name, OpenEntry& 
     const auto size = static_cast<std::uint64_t>(entry.status.st_size);
     if (size < kHeaderSize) return ReadStatus::damaged;
     std::string start(kHeaderSize, '\0');
-    if (!read_blocks(entry.file.get(), start.data(), start.size(), [](std::string_view) {})) return failed();
+    if (!read_whole(entry.file.get(), start.data(), start.size())) return failed();
     EntryHeader header;
     switch (parse_header(start, size, header)) {
         case ParseStatus::ok: break;
@@ -84,7 +82,7 @@ ReadStatus open_entry(const Folder& folder, const std::string& name, OpenEntry& 
         case ParseStatus::damaged: return ReadStatus::damaged;
     }
     std::string text(header.manifest_size, '\0');
-    if (!read_blocks(entry.file.get(), text.data(), text.size(), [](std::string_view) {})) return failed();
+    if (!read_whole(entry.file.get(), text.data(), text.size())) return failed();
     std::optional<Manifest> manifest = parse_manifest(header, start, text);
     // The key inside must be the one of the name: a file that was copied or renamed is not what is asked for.
     if (!manifest || manifest->key != key_of(name)) return ReadStatus::damaged;
@@ -95,28 +93,30 @@ ReadStatus open_entry(const Folder& folder, const std::string& name, OpenEntry& 
 /// Verifies every part; puts them into `artifact` unless it is null.
 ReadStatus read_parts(OpenEntry& entry, Artifact* artifact) {
     std::string scratch;
+    std::uint64_t at = static_cast<std::uint64_t>(entry.status.st_size) - entry.manifest.content_size();
+    const auto failed = [&] {
+        entry.error_number = errno;
+        return errno == 0 ? ReadStatus::damaged : ReadStatus::unreadable;
+    };
     for (const EntryPart& part : entry.manifest.parts) {
-        base::ContentDigest hash;
-        const auto add = [&](std::string_view block) { hash.update(std::as_bytes(std::span(block))); };
-        bool complete = true;
-        std::string content;
+        std::string digest;
         if (artifact) {
-            content.resize(part.size_bytes);
-            complete = read_blocks(entry.file.get(), content.data(), content.size(), [](std::string_view) {});
+            std::string content = base::zeros(part.size_bytes);
+            digest = base::read_and_digest(entry.file.get(), at, std::as_writable_bytes(std::span(content)));
+            if (digest.empty()) return failed();
+            artifact->parts.emplace_back(part.name, std::move(content));
         } else {
+            base::ContentDigest hash;
             scratch.resize(kBlock);
-            for (std::uint64_t left = part.size_bytes; complete && left > 0; left -= std::min<std::uint64_t>(left, kBlock)) {
-                complete = read_blocks(entry.file.get(), scratch.data(), static_cast<std::size_t>(std::min<std::uint64_t>(left, kBlock)), add);
+            for (std::uint64_t left = part.size_bytes; left > 0; left -= std::min<std::uint64_t>(left, kBlock)) {
+                const std::span block(scratch.data(), static_cast<std::size_t>(std::min<std::uint64_t>(left, kBlock)));
+                if (!read_whole(entry.file.get(), block.data(), block.size())) return failed();
+                hash.update(std::as_bytes(block));
             }
+            digest = hash.hex();
         }
-        if (!complete) {
-            entry.error_number = errno;
-            return errno == 0 ? ReadStatus::damaged : ReadStatus::unreadable;
-        }
-        // What is wanted whole is hashed by several threads.
-        const std::string digest = artifact ? base::content_digest(std::as_bytes(std::span(content))) : hash.hex();
         if (digest != part.digest) return ReadStatus::damaged;
-        if (artifact) artifact->parts.emplace_back(part.name, std::move(content));
+        at += part.size_bytes;
     }
     return ReadStatus::ok;
 }
@@ -258,8 +258,7 @@ std::optional<Artifact> ArtifactStore::find(const KeyParts& parts) {
     return artifact;
 }
 
-bool ArtifactStore::put(const KeyParts& parts, std::string_view model_name,
-                        const std::vector<std::pair<std::string, std::span<const std::byte>>>& contents) {
+bool ArtifactStore::put(const KeyParts& parts, std::string_view model_name, const std::vector<NewPart>& contents) {
     if (!impl_->options.enabled) return false;
     try {
         Manifest manifest;
@@ -269,7 +268,11 @@ bool ArtifactStore::put(const KeyParts& parts, std::string_view model_name,
         for (const auto& [name, value] : parts) {
             if (name == "kind") manifest.kind = value;
         }
-        for (const auto& [name, bytes] : contents) manifest.parts.push_back({name, bytes.size(), base::content_digest(bytes)});
+        for (const NewPart& part : contents) {
+            std::uint64_t size = 0;
+            for (const auto& piece : part.pieces) size += piece.size();
+            manifest.parts.push_back({part.name, size, base::content_digest(part.pieces)});
+        }
         const std::string head = make_head(manifest);
         if (head.empty()) {
             base::log_warning("cache: an entry for " + std::string(model_name) + " has too many or too long names and is not stored");
@@ -286,12 +289,14 @@ bool ArtifactStore::put(const KeyParts& parts, std::string_view model_name,
         const std::string name = file_name(manifest.key);
         TemporaryFile file(*folder);
         file.write(std::as_bytes(std::span(head)));
-        for (const auto& [part, bytes] : contents) file.write(bytes);
-        file.flush();
+        for (const NewPart& part : contents) {
+            for (const auto& piece : part.pieces) file.write(piece);
+        }
+        // Not flushed to the disk: an entry that a loss of power leaves damaged is found by its checksums, and waiting for hundreds of megabytes is
+        // most of what storing them takes.
         // The lock keeps the removal of a damaged entry from taking this one; renaming alone is safe without it.
         const FileDescriptor lock = folder->lock(kLockTimeoutMs);
         file.publish(name);
-        folder->flush();
         if (lock) evict(*folder, impl_->options.limit_bytes, name);
         return true;
     } catch (const std::exception& error) {

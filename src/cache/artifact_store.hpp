@@ -27,9 +27,17 @@ struct Artifact {
     [[nodiscard]] const std::string* find(std::string_view name) const noexcept;
 };
 
+/// What put() is given: a part's name and its bytes, which may lie in several places.
+struct NewPart {
+    NewPart(std::string part, std::span<const std::byte> bytes) : name(std::move(part)), pieces{bytes} {}
+    NewPart(std::string part, std::vector<std::span<const std::byte>> bytes) : name(std::move(part)), pieces(std::move(bytes)) {}
+    std::string name;
+    std::vector<std::span<const std::byte>> pieces;  ///< borrowed
+};
+
 /// Content-addressed store of artifacts in a folder, shared by any number of processes and threads.
 ///
-/// An entry appears whole or not at all (written aside, flushed, renamed). Each carries checksums over everything; a damaged one is removed,
+/// An entry appears whole or not at all (written aside, renamed). Each carries checksums over everything; a damaged one is removed,
 /// logged and counted, never returned. `kill -9` at any moment leaves at worst temporary files, which collect() removes.
 /// The folder is 0700. A store whose folder can't be used (read-only, full, missing permission) works as an empty one: find() misses, put()
 /// returns false, with one warning in the log; nothing throws for that reason. File format: docs/design/0003-artifact-cache.md.
@@ -52,7 +60,7 @@ public:
     /// The entry, verified, or nothing. Marks it as used.
     [[nodiscard]] std::optional<Artifact> find(const KeyParts& parts);
     /// Stores (or replaces) an entry and evicts least recently used ones above the limit. False if it could not be stored (logged).
-    bool put(const KeyParts& parts, std::string_view model_name, const std::vector<std::pair<std::string, std::span<const std::byte>>>& contents);
+    bool put(const KeyParts& parts, std::string_view model_name, const std::vector<NewPart>& contents);
     /// Removes the entry if it is there.
     void erase(const KeyParts& parts);
 

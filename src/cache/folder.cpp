@@ -163,8 +163,6 @@ FileDescriptor Folder::open_file(const std::string& name, struct ::stat& status,
 
 bool Folder::remove(const std::string& name) const noexcept { return ::unlinkat(descriptor(), name.c_str(), 0) == 0; }
 
-void Folder::flush() const noexcept { ::fsync(descriptor()); }
-
 FileDescriptor Folder::lock(int timeout_ms) const {
     FileDescriptor file(::openat(descriptor(), kLockName, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file) return FileDescriptor();
@@ -211,10 +209,6 @@ void TemporaryFile::write(std::span<const std::byte> bytes) {
         }
         bytes = bytes.subspan(static_cast<std::size_t>(written));
     }
-}
-
-void TemporaryFile::flush() {
-    if (::fsync(file_.get()) != 0) throw base::system_error(errno, "can't flush", kWhat);
 }
 
 void TemporaryFile::publish(const std::string& name) {

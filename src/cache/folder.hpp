@@ -42,7 +42,6 @@ public:
     /// @param error_number  ENOENT, or EPERM for what is not such a file, or what open() said.
     [[nodiscard]] FileDescriptor open_file(const std::string& name, struct ::stat& status, int& error_number) const;
     bool remove(const std::string& name) const noexcept;
-    void flush() const noexcept;
     /// Takes the folder's lock, waiting up to `timeout_ms`; released with the descriptor, also when the process is killed.
     [[nodiscard]] FileDescriptor lock(int timeout_ms) const;
 
@@ -64,8 +63,6 @@ public:
 
     /// @throws base::system_error(), also where a file size limit of the process is reached (SIGXFSZ is kept from the process).
     void write(std::span<const std::byte> bytes);
-    /// Flushes to the disk. @throws base::system_error().
-    void flush();
     /// Renames it to `name`, replacing what is there. @throws base::system_error().
     void publish(const std::string& name);
 

@@ -450,9 +450,9 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     outputs_of.clear();
 
     // The rest of the short list, as far as time allows: compiling may take half of it; all of it for the plain ones (f32, no batch), which are the
-    // exact fallbacks and often the best. What is predicted to be far better than all that is compiled comes first and is tried whatever the time, until
-    // one of it is admitted: a device that nothing else keeps up with is not given up for a compiler's seconds. A batch that runs for long is left out:
-    // it would take the time of several others and has the least to gain, since what batching saves is the overhead of a call.
+    // exact fallbacks and often the best. What is predicted to be far better than all that is compiled comes first and is tried whatever the time,
+    // until one of it is admitted: a device that nothing else keeps up with is not given up for a compiler's seconds. A batch that runs for long is
+    // left out: it would take the time of several others and has the least to gain, since what batching saves is the overhead of a call.
     const Clock::time_point compile_end = start + request.budget / 2;
     const double longest_batch_ms = static_cast<double>(request.budget.count()) / 20;
     double slowest_compile_ms = 0;

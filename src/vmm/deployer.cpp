@@ -12,6 +12,7 @@
 #include "base/build_id.hpp"
 #include "base/hash.hpp"
 #include "base/log.hpp"
+#include "base/memory.hpp"
 #include "graph/analyser.hpp"
 #include "graph/cutter.hpp"
 #include "optimization/equivalence.hpp"
@@ -669,7 +670,8 @@ void Deployer::store(const Job& job) {
     if (!store_->enabled()) return;
     const Deployed& out = job.out;
     const std::shared_ptr<const backend::Model> model = out.stages->model();
-    std::ostringstream blob;
+    base::PieceBuffer written;
+    std::ostream blob(&written);
     bool exported = false;
     try {
         out.chosen->executable().export_blob(blob);
@@ -693,9 +695,8 @@ void Deployer::store(const Job& job) {
         {"graph_outputs", model->graph_outputs},
         {"reference", out.reference_note},
         {"check_set", check_set}}.dump(-1, ' ', false, Json::error_handler_t::replace);
-    const std::string blob_bytes = std::move(blob).str();
-    std::vector<std::pair<std::string, std::span<const std::byte>>> parts{{"plan.json", bytes_of(plan)}, {"model.json", bytes_of(description)}};
-    if (exported) parts.emplace_back("blob", bytes_of(blob_bytes));
+    std::vector<cache::NewPart> parts{{"plan.json", bytes_of(plan)}, {"model.json", bytes_of(description)}};
+    if (exported) parts.emplace_back("blob", written.pieces());
     if (!check.empty()) parts.emplace_back("check", bytes_of(check));
     store_->put(job.key, job.located.name, parts);
 }

@@ -157,7 +157,7 @@ std::shared_ptr<const DeviceCode> compile_kernels(const std::string& source, con
     }
     const auto code = std::make_shared<const DeviceCode>(compile(source, target));
     ++kept.compiled;
-    std::vector<std::pair<std::string, std::span<const std::byte>>> contents;
+    std::vector<cache::NewPart> contents;
     for (std::size_t i = 0; i < code->size(); ++i) contents.emplace_back("code" + std::to_string(i), std::as_bytes(std::span((*code)[i])));
     (void)Kept::store().put(parts, "CUDA kernels", contents);
     kept.keep(key, code);

@@ -25,7 +25,7 @@ TEST_F(ArtifactStoreTest, GivesBackWhatWasStored) {
     ArtifactStore store = make_store();
     const std::string graph = "graph bytes";
     const std::string blob(3'000'000, '\x5a');  // several blocks
-    ASSERT_TRUE(store.put(key("a"), "net", {{"graph", bytes(graph)}, {"blob", bytes(blob)}, {"empty", {}}}));
+    ASSERT_TRUE(store.put(key("a"), "net", {{"graph", bytes(graph)}, {"blob", bytes(blob)}, {"empty", bytes({})}}));
 
     const std::optional<Artifact> artifact = store.find(key("a"));
     ASSERT_TRUE(artifact);
