@@ -77,7 +77,7 @@ private:
     static ov::AnyMap engine_options(const CompileConfig& config, const DeviceFacts& facts);
 
     ov::Core core_;
-    const std::string version_ = std::string("1.0 ").append(kBlobFormat).append(" ").append(kSpecialisedBlobFormat);
+    const std::string version_ = std::string("1.1 ").append(kBlobFormat).append(" ").append(kSpecialisedBlobFormat);
     std::string engine_version_;
     std::mutex mutex_;                          // guards facts_; its elements never change or move
     std::map<std::string, DeviceFacts> facts_;  // by device name
@@ -254,9 +254,13 @@ std::unique_ptr<backend::Executable> Backend::compile(const Model& model, const 
                 throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, support.reason);
             }
         }
-        const auto make = [this, config, options = engine_options(config, facts), map](const std::shared_ptr<const ov::Model>& source) {
+        const int models = models_for(config, map.constant_bytes);
+        const auto make = [this, config, models, options = engine_options(share_of(config, models), facts),
+                           map](const std::shared_ptr<const ov::Model>& source) {
             try {
-                return std::make_unique<Executable>(core_.compile_model(source, config.device, options), map, config);
+                std::vector<ov::CompiledModel> compiled;
+                for (int i = 0; i < models; ++i) compiled.push_back(core_.compile_model(source, config.device, options));
+                return std::make_unique<Executable>(std::move(compiled), map, config);
             } catch (...) {
                 rethrow_as_error(Phase::compile);
             }
@@ -273,9 +277,14 @@ std::unique_ptr<backend::Executable> Backend::compile(const Model& model, const 
 std::unique_ptr<Executable> Backend::import_one(std::span<const std::byte> blob, const Model& model, const CompileConfig& config) {
     const DeviceFacts& facts = checked_device(config);
     PortMap map = read_port_map(blob, model);
-    SpanBuffer buffer(blob);
-    std::istream stream(&buffer);
-    ov::CompiledModel compiled = core_.import_model(stream, config.device, engine_options(config, facts));
+    const int models = models_for(config, map.constant_bytes);
+    const ov::AnyMap options = engine_options(share_of(config, models), facts);
+    std::vector<ov::CompiledModel> compiled;
+    for (int i = 0; i < models; ++i) {
+        SpanBuffer buffer(blob);
+        std::istream stream(&buffer);
+        compiled.push_back(core_.import_model(stream, config.device, options));
+    }
     return std::make_unique<Executable>(std::move(compiled), std::move(map), config);
 }
 

@@ -125,21 +125,36 @@ PortMap read_port_map(std::span<const std::byte>& blob, const backend::Model& mo
     return map;
 }
 
-Executable::Executable(ov::CompiledModel compiled, PortMap map, const backend::CompileConfig& config)
+int models_for(const backend::CompileConfig& config, std::int64_t constant_bytes) noexcept {
+    constexpr std::int64_t kAllBytes = std::int64_t{64} << 20;  // of all copies
+    constexpr int kMost = 8;
+    if (!is_cpu(config.device) || config.threads != 1 || config.streams > kMost || constant_bytes * config.streams > kAllBytes) return 1;
+    return config.streams;
+}
+
+backend::CompileConfig share_of(const backend::CompileConfig& config, int models) {
+    backend::CompileConfig share = config;
+    share.streams = config.streams / models;
+    return share;
+}
+
+Executable::Executable(std::vector<ov::CompiledModel> compiled, PortMap map, const backend::CompileConfig& config)
     : compiled_(std::move(compiled)), map_(std::move(map)) {
     const auto fits = [](const std::vector<int>& indices, std::size_t count) {
         return std::ranges::all_of(indices, [&](int index) { return index < static_cast<int>(count); });
     };
-    if (!fits(map_.inputs, compiled_.inputs().size()) || !fits(map_.outputs, compiled_.outputs().size())) {
-        throw_blob("the compiled model has fewer inputs or outputs than its model");
+    for (const ov::CompiledModel& each : compiled_) {
+        if (!fits(map_.inputs, each.inputs().size()) || !fits(map_.outputs, each.outputs().size())) {
+            throw_blob("the compiled model has fewer inputs or outputs than its model");
+        }
+        check_config(each, share_of(config, static_cast<int>(compiled_.size())));
     }
-    check_config(config);
 }
 
-void Executable::check_config(const backend::CompileConfig& config) const {
+void Executable::check_config(const ov::CompiledModel& compiled, const backend::CompileConfig& config) {
     std::vector<ov::PropertyName> supported;
     try {
-        supported = compiled_.get_property(ov::supported_properties);
+        supported = compiled.get_property(ov::supported_properties);
     } catch (...) {
         return;  // an engine that tells nothing about itself can't be checked
     }
@@ -149,25 +164,25 @@ void Executable::check_config(const backend::CompileConfig& config) const {
                     {.expected = expected, .found = found, .advice = {}});
     };
     if (offers(ov::hint::inference_precision.name())) {
-        const ov::element::Type used = compiled_.get_property(ov::hint::inference_precision);
+        const ov::element::Type used = compiled.get_property(ov::hint::inference_precision);
         const ov::element::Type wanted = precision_type(config.precision);
         if (used != wanted) refuse("precision", wanted.get_type_name(), used.get_type_name());
     }
     if (!is_cpu(config.device)) return;
     if (offers(ov::inference_num_threads.name())) {
-        const int used = compiled_.get_property(ov::inference_num_threads);
+        const int used = compiled.get_property(ov::inference_num_threads);
         const int wanted = config.threads * config.streams;
         if (used < wanted) refuse("thread count", std::to_string(wanted), std::to_string(used));
     }
     if (offers(ov::num_streams.name())) {
-        const int used = compiled_.get_property(ov::num_streams).num;
+        const int used = compiled.get_property(ov::num_streams).num;
         if (used < config.streams) refuse("stream count", std::to_string(config.streams), std::to_string(used));
     }
 }
 
 std::unique_ptr<backend::Request> Executable::create_request() {
     try {
-        return std::make_unique<Request>(compiled_, map_);
+        return std::make_unique<Request>(compiled_[requests_.fetch_add(1, std::memory_order_relaxed) % compiled_.size()], map_);
     } catch (...) {
         rethrow_as_error(Phase::create_request);
     }
@@ -175,16 +190,18 @@ std::unique_ptr<backend::Request> Executable::create_request() {
 
 std::int64_t Executable::memory_bytes() const {
     // Constants as the file has them, and the ports of one request; what the engine packs or keeps between nodes is its secret.
-    return map_.constant_bytes + port_bytes(compiled_.inputs()) + port_bytes(compiled_.outputs());
+    const auto copies = static_cast<std::int64_t>(compiled_.size());
+    return map_.constant_bytes * copies + port_bytes(compiled_.front().inputs()) + port_bytes(compiled_.front().outputs());
 }
 
 std::vector<std::pair<std::string, std::string>> Executable::properties() const {
-    std::vector<std::pair<std::string, std::string>> pairs;
+    const ov::CompiledModel& compiled = compiled_.front();
+    std::vector<std::pair<std::string, std::string>> pairs{{"MODELS", std::to_string(compiled_.size())}};
     try {
-        for (const ov::PropertyName& name : compiled_.get_property(ov::supported_properties)) {
+        for (const ov::PropertyName& name : compiled.get_property(ov::supported_properties)) {
             if (name == ov::supported_properties.name()) continue;
             try {
-                pairs.emplace_back(name, compiled_.get_property(name).as<std::string>());
+                pairs.emplace_back(name, compiled.get_property(name).as<std::string>());
             } catch (...) {  // a property without a printable value
             }
         }
@@ -197,7 +214,7 @@ void Executable::export_blob(std::ostream& out) const {
     try {
         write_port_map(out, map_);
         // CompiledModel's methods are thread-safe, but this one isn't const.
-        ov::CompiledModel(compiled_).export_model(out);
+        ov::CompiledModel(compiled_.front()).export_model(out);
     } catch (...) {
         rethrow_as_error(Phase::export_blob);
     }

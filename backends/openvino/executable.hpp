@@ -2,6 +2,8 @@
 /// A compiled model of OpenVINO, and how a Model's inputs and outputs map to its ports.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <iosfwd>
 #include <memory>
@@ -41,10 +43,19 @@ void write_port_map(std::ostream& out, const PortMap& map);
 /// @throws Error(data_loss) `blob` doesn't start with one, or it doesn't fit `model`.
 [[nodiscard]] PortMap read_port_map(std::span<const std::byte>& blob, const backend::Model& model);
 
+/// How many compiled models serve the streams of `config`, each for its share of them. Streams of one compiled model hand every execution through the
+/// engine's scheduler, which binds and wakes threads and costs small models up to a third of their throughput; a model of a single stream runs on the
+/// caller's thread. Streams of one thread each therefore have a model of their own as long as the copies stay small.
+[[nodiscard]] int models_for(const backend::CompileConfig& config, std::int64_t constant_bytes) noexcept;
+
+/// How each of so many models is compiled.
+[[nodiscard]] backend::CompileConfig share_of(const backend::CompileConfig& config, int models);
+
 class Executable final : public backend::Executable {
 public:
+    /// @param compiled  the same model, models_for() times, each for share_of() `config`; requests take turns with them
     /// @throws Error(unimplemented) what the engine says it uses is not what `config` asks for.
-    Executable(ov::CompiledModel compiled, PortMap map, const backend::CompileConfig& config);
+    Executable(std::vector<ov::CompiledModel> compiled, PortMap map, const backend::CompileConfig& config);
 
     [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
     [[nodiscard]] std::int64_t memory_bytes() const override;
@@ -52,9 +63,10 @@ public:
     void export_blob(std::ostream& out) const override;
 
 private:
-    void check_config(const backend::CompileConfig& config) const;
+    static void check_config(const ov::CompiledModel& compiled, const backend::CompileConfig& config);
 
-    ov::CompiledModel compiled_;
+    std::vector<ov::CompiledModel> compiled_;
+    std::atomic<std::size_t> requests_{0};
     PortMap map_;
 };
 

@@ -11,6 +11,7 @@
 #include "conformance/models.hpp"
 #include "conformance/suite.hpp"
 #include "openvino/convert.hpp"
+#include "openvino/executable.hpp"
 #include "openvino/opsets/opset15.hpp"
 
 namespace ai_vmm {
@@ -59,7 +60,7 @@ TEST(OpenVinoMessages, LoseTheVendorsSourcePaths) {
 /// Caches of earlier versions hold blobs that begin so: who changes what a blob holds changes its first bytes, and the version with them.
 TEST(OpenVinoBlobs, TheirFormatsArePartOfTheVersion) {
     const std::string version(subject().backend->version());
-    EXPECT_EQ(version, "1.0 AIVMM-OV1 AIVMM-OS1");
+    EXPECT_EQ(version, "1.1 AIVMM-OV1 AIVMM-OS1");
     for (const bool open : {false, true}) {
         const backend::Model model = conformance::affine_model(open ? ov::PartialShape{-1} : ov::PartialShape{3});
         backend::CompileConfig config = subject().config();
@@ -128,6 +129,47 @@ TEST(OpenVinoConfig, TheEngineUsesWhatWasAsked) {
     EXPECT_EQ(value("DYNAMIC_QUANTIZATION_GROUP_SIZE"), "0");
     EXPECT_EQ(value("KV_CACHE_PRECISION"), "f32");
     EXPECT_EQ(value("ENABLE_CPU_PINNING"), "NO");
+}
+
+TEST(OpenVinoConfig, StreamsOfOneThreadHaveModelsOfTheirOwn) {
+    EXPECT_EQ(openvino::models_for({.device = "CPU", .threads = 1, .streams = 1}, 1000), 1);
+    EXPECT_EQ(openvino::models_for({.device = "CPU", .threads = 1, .streams = 4}, std::int64_t{16} << 20), 4);
+    EXPECT_EQ(openvino::models_for({.device = "CPU", .threads = 1, .streams = 4}, std::int64_t{17} << 20), 1) << "too much for four copies";
+    EXPECT_EQ(openvino::models_for({.device = "CPU", .threads = 1, .streams = 9}, 1000), 1);
+    EXPECT_EQ(openvino::models_for({.device = "CPU", .threads = 2, .streams = 2}, 1000), 1);
+    EXPECT_EQ(openvino::models_for({.device = "GPU", .threads = 1, .streams = 2}, 1000), 1);
+
+    backend::CompileConfig config = subject().config();
+    config.streams = 3;
+    const auto count = [](const backend::Executable& executable, std::string_view name) {
+        const auto properties = executable.properties();
+        const auto found = std::ranges::find(properties, name, &std::pair<std::string, std::string>::first);
+        return found == properties.end() ? std::string("missing") : found->second;
+    };
+    for (const bool open : {false, true}) {
+        const backend::Model model = conformance::affine_model(open ? ov::PartialShape{-1} : ov::PartialShape{3});
+        config.typical_shapes.clear();
+        if (open) config.typical_shapes = {{3}};
+        const auto compiled = subject().backend->compile(model, config);
+        std::ostringstream blob;
+        compiled->export_blob(blob);
+        const std::string bytes = blob.str();
+        const auto imported = subject().backend->import_blob(std::as_bytes(std::span(bytes)), model, config);
+        for (backend::Executable* executable : {compiled.get(), imported.get()}) {
+            EXPECT_EQ(count(*executable, "MODELS"), "3");
+            EXPECT_EQ(count(*executable, "NUM_STREAMS"), "1");
+            EXPECT_EQ(count(*executable, "INFERENCE_NUM_THREADS"), "1");
+            std::vector<std::unique_ptr<backend::Request>> requests;
+            for (int i = 0; i < 4; ++i) requests.push_back(executable->create_request());  // the fourth shares the first one's model
+            std::vector<Tensor> expected(1);
+            requests.front()->run(std::vector{Tensor::from<float>({3}, {1, 2, 3})}, expected);
+            for (const auto& request : requests) {
+                std::vector<Tensor> outputs(1);
+                request->run(std::vector{Tensor::from<float>({3}, {1, 2, 3})}, outputs);
+                EXPECT_TRUE(std::ranges::equal(outputs[0].as<float>(), expected[0].as<float>()));
+            }
+        }
+    }
 }
 
 TEST(OpenVinoPorts, HaveTheTypesThatTheFileDeclares) {
