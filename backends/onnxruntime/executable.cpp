@@ -74,6 +74,7 @@ OrtExecutable::OrtExecutable(std::vector<Owner<OrtSession>> sessions, const back
         check(api.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), Phase::compile);
         auto shared = std::make_shared<SharedSession>();
         shared->memory.reset(memory);
+        shared->bindable = config_.device == "CPU";
         shared->bytes = in_place;
         shared->session = std::move(session);
         shared->inputs = model.inputs;
@@ -98,7 +99,7 @@ std::vector<std::pair<std::string, std::string>> OrtExecutable::properties() con
             {"EXECUTION_MODE", "SEQUENTIAL"},
             {"GRAPH_OPTIMIZATION", "ALL"},
             {"SPINNING", spinning(config_) ? "YES" : "NO"},
-            {"MEMORY_ARENA", "YES"}};
+            {"MEMORY", config_.device == "CPU" && Library::get().pooled ? "POOL" : "ARENA"}};
 }
 
 void OrtExecutable::export_blob(std::ostream& out) const {

@@ -26,6 +26,7 @@ struct SharedSession {
     std::shared_ptr<const std::string> bytes;  ///< that the session uses in place: an imported model; else null
     Owner<OrtSession> session;
     Owner<OrtMemoryInfo> memory;  ///< the caller's memory
+    bool bindable = false;        ///< tensors are computed on where they are, so that they may be bound for many executions
     std::vector<TensorInfo> inputs;
     std::vector<TensorInfo> outputs;
     Binding binding;

@@ -33,6 +33,18 @@ std::vector<std::string> candidates() {
             "libonnxruntime.so.1"};
 }
 
+/// BlockPool as the library wants it.
+struct PoolAllocator : OrtAllocator {
+    explicit PoolAllocator(const OrtMemoryInfo* info_) : OrtAllocator{}, info(info_) {
+        version = kApiVersion;
+        Alloc = [](OrtAllocator*, std::size_t size) { return Library::pool().take(size); };  // the library expects std::bad_alloc, not null
+        Reserve = Alloc;
+        Free = [](OrtAllocator*, void* memory) { Library::pool().give_back(memory); };
+        Info = [](const OrtAllocator* self) { return static_cast<const PoolAllocator*>(self)->info; };
+    }
+    const OrtMemoryInfo* info;
+};
+
 [[noreturn]] void unavailable(std::string message, std::string found) {
     throw Error(ErrorCode::unavailable, ErrorCategory::system, std::move(message),
                 {.expected = "ONNX Runtime 1.21 or later",
@@ -69,6 +81,11 @@ const Library& Library::get() {
     return *library;
 }
 
+BlockPool& Library::pool() {
+    static BlockPool* const pool = new BlockPool();  // as the library itself
+    return *pool;
+}
+
 Library::Library() {
     std::string tried;
     void* handle = nullptr;
@@ -97,6 +114,15 @@ Library::Library() {
     };
     require(api->CreateEnvWithCustomLogger(log_message, nullptr, ORT_LOGGING_LEVEL_WARNING, "ai_vmm", &env));
     require(api->DisableTelemetryEvents(env));
+    OrtMemoryInfo* memory = nullptr;
+    require(api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory));
+    // Refused where the process uses the library for itself and has registered an allocator: sessions have their arenas then.
+    OrtStatus* const refused = api->RegisterAllocator(env, new PoolAllocator(memory));  // lives as long as the environment
+    pooled = refused == nullptr;
+    if (!pooled) {
+        base::log_debug(std::string("onnxruntime: sessions have arenas of their own: ") + api->GetErrorMessage(refused));
+        api->ReleaseStatus(refused);
+    }
     char** names = nullptr;
     int count = 0;
     require(api->GetAvailableProviders(&names, &count));
@@ -114,12 +140,16 @@ void check(OrtStatus* status, Phase phase) {
     throw Error(code, phase == Phase::run ? ErrorCategory::runtime : ErrorCategory::compilation, "ONNX Runtime: " + text);
 }
 
-void Release::operator()(OrtSession* value) const noexcept { Library::get().api->ReleaseSession(value); }
+void Release::operator()(OrtSession* value) const noexcept {
+    Library::get().api->ReleaseSession(value);
+    Library::pool().trim();
+}
 void Release::operator()(OrtSessionOptions* value) const noexcept { Library::get().api->ReleaseSessionOptions(value); }
 void Release::operator()(OrtRunOptions* value) const noexcept { Library::get().api->ReleaseRunOptions(value); }
 void Release::operator()(OrtMemoryInfo* value) const noexcept { Library::get().api->ReleaseMemoryInfo(value); }
 void Release::operator()(OrtValue* value) const noexcept { Library::get().api->ReleaseValue(value); }
 void Release::operator()(OrtTypeInfo* value) const noexcept { Library::get().api->ReleaseTypeInfo(value); }
+void Release::operator()(OrtIoBinding* value) const noexcept { Library::get().api->ReleaseIoBinding(value); }
 void Release::operator()(OrtTensorTypeAndShapeInfo* value) const noexcept { Library::get().api->ReleaseTensorTypeAndShapeInfo(value); }
 
 }  // namespace ai_vmm::ort

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ai_vmm/error.hpp"
+#include "block_pool.hpp"
 
 namespace ai_vmm::ort {
 
@@ -25,6 +26,10 @@ public:
     std::string version;                 ///< "1.31.1"
     std::string path;                    ///< as opened
     std::vector<std::string> providers;  ///< execution providers compiled in, e.g. "CPUExecutionProvider"
+    bool pooled = false;                 ///< sessions on the CPU may take their memory from pool(): nobody else serves the library's environment
+
+    /// Where sessions on the CPU have their memory from.
+    static BlockPool& pool();
 
 private:
     Library();
@@ -45,6 +50,7 @@ struct Release {
     void operator()(OrtValue* value) const noexcept;
     void operator()(OrtTypeInfo* value) const noexcept;
     void operator()(OrtTensorTypeAndShapeInfo* value) const noexcept;
+    void operator()(OrtIoBinding* value) const noexcept;
 };
 template <typename T>
 using Owner = std::unique_ptr<T, Release>;

@@ -2,15 +2,18 @@
 #include "request.hpp"
 
 #include <algorithm>
+#include <thread>
 
 #include "types.hpp"
 
 namespace ai_vmm::ort {
 namespace {
 
-/// Up to here a result is copied out of the library's arena, which costs less than keeping a piece of the arena does: all requests of a session share
-/// its lock, and whoever drops the result would take it once more.
+/// Up to here a result is copied out of the session's memory, which costs less than keeping its value does.
 constexpr std::size_t kCopyBytes = 16384;
+
+/// So many executions on the same tensors, and they are bound; binding costs about ten times of what it saves each.
+constexpr int kRepeatsToBind = 8;
 
 // The library refuses null pointers even for tensors without elements.
 std::byte nothing[64];
@@ -93,6 +96,7 @@ OrtValue* OrtRequest::bind(Slot& slot, const Tensor& tensor) {
     if (!type)
         throw Error(ErrorCode::unimplemented, ErrorCategory::runtime, "ONNX Runtime has no tensors of " + std::string(to_string(tensor.type())));
     OrtValue* raw = nullptr;
+    ++values_made_;
     if (strings) {
         OrtAllocator* allocator = nullptr;
         check(api.GetAllocatorWithDefaultOptions(&allocator), Phase::run);
@@ -115,6 +119,37 @@ OrtValue* OrtRequest::bind(Slot& slot, const Tensor& tensor) {
 OrtStatus* OrtRequest::execute() {
     return Library::get().api->Run(shared_->session.get(), options_.get(), input_names_.data(), input_values_.data(), input_values_.size(),
                                    output_names_.data(), output_names_.size(), output_values_.data());
+}
+
+OrtStatus* OrtRequest::execute_bound(bool all_given) {
+    if (!shared_->bindable || !all_given) return execute();
+    repeats_ = values_made_ == last_made_ ? repeats_ + 1 : 0;
+    last_made_ = values_made_;
+    const bool bound = binding_ != nullptr && bound_at_ == values_made_ && bound_names_ == input_names_;
+    const OrtApi& api = *Library::get().api;
+    if (!bound) {
+        if (repeats_ < kRepeatsToBind) return execute();
+        repeats_ = 0;
+        if (binding_ == nullptr) {
+            OrtIoBinding* made = nullptr;
+            if (OrtStatus* status = api.CreateIoBinding(shared_->session.get(), &made)) return status;
+            binding_.reset(made);
+        }
+        bound_at_ = 0;  // in case of a failure half way
+        api.ClearBoundInputs(binding_.get());
+        api.ClearBoundOutputs(binding_.get());
+        for (std::size_t i = 0; i < input_names_.size(); ++i) {
+            if (OrtStatus* status = api.BindInput(binding_.get(), input_names_[i], input_values_[i])) return status;
+        }
+        for (std::size_t k = 0; k < output_names_.size(); ++k) {
+            if (OrtStatus* status = api.BindOutput(binding_.get(), output_names_[k], output_values_[k])) return status;
+        }
+        bound_names_ = input_names_;
+        bound_at_ = values_made_;
+    }
+    OrtStatus* const status = api.RunWithBinding(shared_->session.get(), options_.get(), binding_.get());
+    if (status != nullptr) bound_at_ = 0;  // the outputs may be others now
+    return status;
 }
 
 Tensor OrtRequest::take(std::size_t index, Owner<OrtValue> value, std::span<const Tensor> inputs) const {
@@ -175,11 +210,9 @@ void OrtRequest::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) 
         uncertain |= given && (!info.rank_known || info.is_dynamic());
     }
 
-    {
-        const std::lock_guard lock(mutex_);
-        running_ = true;
-    }
-    OrtStatus* status = execute();
+    const bool all_given = std::ranges::none_of(output_values_, [](const OrtValue* value) { return value == nullptr; });
+    state_.store(State::running, std::memory_order_release);
+    OrtStatus* status = execute_bound(all_given);
     const auto allocated_by_engine = [this](std::size_t k) {
         return output_values_[k] != nullptr && output_values_[k] != output_slots_[output_index_[k]].value.get();
     };
@@ -192,15 +225,7 @@ void OrtRequest::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) 
         }
         status = execute();
     }
-    bool cancelled = false;
-    {
-        const std::lock_guard lock(mutex_);
-        running_ = false;
-        cancelled = std::exchange(cancelled_, false);
-        if (cancelled) {
-            if (OrtStatus* reset = api.RunOptionsUnsetTerminate(options_.get())) api.ReleaseStatus(reset);
-        }
-    }
+    const bool cancelled = end_cancellable();
 
     // Own what the engine allocated before anything can throw.
     struct Allocated {
@@ -228,12 +253,22 @@ void OrtRequest::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) 
     }
 }
 
+bool OrtRequest::end_cancellable() noexcept {
+    State expected = State::running;
+    if (state_.compare_exchange_strong(expected, State::idle)) return false;
+    while (state_ == State::cancelling) std::this_thread::yield();  // for a few instructions of cancel()
+    const OrtApi& api = *Library::get().api;
+    if (OrtStatus* status = api.RunOptionsUnsetTerminate(options_.get())) api.ReleaseStatus(status);
+    state_ = State::idle;
+    return true;
+}
+
 void OrtRequest::cancel() noexcept {
-    const std::lock_guard lock(mutex_);
-    if (!running_ || cancelled_) return;
-    cancelled_ = true;
+    State expected = State::running;
+    if (!state_.compare_exchange_strong(expected, State::cancelling)) return;
     const OrtApi& api = *Library::get().api;
     if (OrtStatus* status = api.RunOptionsSetTerminate(options_.get())) api.ReleaseStatus(status);
+    state_ = State::cancelled;  // the last touch: the request may be gone after it
 }
 
 }  // namespace ai_vmm::ort

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "executable.hpp"
@@ -25,7 +26,13 @@ private:
     };
 
     OrtValue* bind(Slot& slot, const Tensor& tensor);
+    /// Runs on input_values_ and output_values_; null ones are allocated by the engine.
     OrtStatus* execute();
+    /// As execute(), for a caller who gives the same tensors again and again: the engine looks their names up once.
+    /// @param all_given  no output is left to the engine
+    OrtStatus* execute_bound(bool all_given);
+    /// Ends what cancel() may reach. @return whether it was called meanwhile
+    bool end_cancellable() noexcept;
     Tensor take(std::size_t index, Owner<OrtValue> value, std::span<const Tensor> inputs) const;
 
     std::shared_ptr<const SharedSession> shared_;
@@ -38,9 +45,15 @@ private:
     std::vector<const OrtValue*> input_values_;
     std::vector<OrtValue*> output_values_;  // per output_index_
 
-    std::mutex mutex_;  // guards what follows; run() holds it only on entry and exit
-    bool running_ = false;
-    bool cancelled_ = false;
+    Owner<OrtIoBinding> binding_;           // null until it is worth having one
+    std::vector<const char*> bound_names_;  // of the inputs in it
+    std::uint64_t values_made_ = 0;         // counts the values that bind() made
+    std::uint64_t bound_at_ = 0;            // values_made_ when binding_ was filled
+    std::uint64_t last_made_ = 0;           // values_made_ in the execution before
+    int repeats_ = 0;                       // executions since it changed
+
+    enum class State { idle, running, cancelling, cancelled };
+    std::atomic<State> state_ = State::idle;
 };
 
 }  // namespace ai_vmm::ort

@@ -132,6 +132,109 @@ TEST(OrtBackend, StreamsOfOneThreadHaveSessionsOfTheirOwn) {
     }
 }
 
+// y of a shape that the values of x decide: x expanded to n.
+std::string expand_model() {
+    OnnxGraph graph;
+    graph.input("x", OnnxType::f32, {1});
+    graph.input("n", OnnxType::i64, {1});
+    graph.output("y", graph.add("Expand", {"x", "n"}), OnnxType::f32, {-1});
+    return model_proto(graph.serialize("expand"), 21);
+}
+
+TEST(OrtBackend, TensorsThatStayAreComputedOnEveryTime) {
+    OrtBackend engine;
+    const auto request = engine.compile(onnx_model(in_memory(optional_input_model())), {.device = "CPU"})->create_request();
+    std::vector<Tensor> inputs{Tensor::from<float>({2}, {1, 2}), Tensor::from<float>({1}, {5})};
+    std::vector<Tensor> outputs{Tensor(ElementType::f32, {2})};
+    const void* const memory = outputs[0].data();
+    for (int i = 0; i < 40; ++i) {  // bound after some of them
+        inputs[0].as<float>()[0] = static_cast<float>(i);
+        request->run(inputs, outputs);
+        EXPECT_THAT(outputs[0].as<float>(), ElementsAre(static_cast<float>(i) + 5, 7));
+        EXPECT_EQ(outputs[0].data(), memory);
+    }
+    const Tensor w = inputs[1];
+    inputs[1] = Tensor();  // the initialiser's
+    for (int i = 0; i < 20; ++i) request->run(inputs, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(49, 12));
+    inputs[1] = w;
+    request->run(inputs, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(44, 7));
+    inputs[0] = Tensor::from<float>({2}, {3, 4});  // elsewhere
+    request->run(inputs, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(8, 9));
+    outputs[0] = Tensor();
+    request->run(inputs, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(8, 9));
+    for (int i = 0; i < 20; ++i) request->run(inputs, outputs);
+    inputs[0] = Tensor::from<float>({3}, {1, 2, 3});  // of another shape, with an output that doesn't fit
+    request->run(inputs, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(6, 7, 8));
+}
+
+TEST(OrtBackend, OutputsThatTurnOutLargerAreReplacedAlsoWhenBound) {
+    OrtBackend engine;
+    const auto request = engine.compile(onnx_model(in_memory(expand_model())), {.device = "CPU"})->create_request();
+    std::vector<Tensor> inputs{Tensor::from<float>({1}, {7}), Tensor::from<std::int64_t>({1}, {2})};
+    std::vector<Tensor> outputs(1);
+    for (int i = 0; i < 20; ++i) request->run(inputs, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(7, 7));
+    inputs[1].as<std::int64_t>()[0] = 3;
+    for (int i = 0; i < 3; ++i) {
+        request->run(inputs, outputs);
+        EXPECT_THAT(outputs[0].as<float>(), ElementsAre(7, 7, 7));
+    }
+}
+
+TEST(OrtBackend, MemoryThatCantBeHadIsAnErrorOfTheExecution) {
+    OrtBackend engine;
+    const auto request = engine.compile(onnx_model(in_memory(expand_model())), {.device = "CPU"})->create_request();
+    std::vector<Tensor> outputs(1);
+    const auto run = [&](std::int64_t n) { request->run(std::vector{Tensor::from<float>({1}, {7}), Tensor::from<std::int64_t>({1}, {n})}, outputs); };
+    EXPECT_EQ(code_of([&] { run(std::int64_t{1} << 50); }), ErrorCode::resource_exhausted);
+    run(2);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(7, 7));
+}
+
+TEST(OrtBackend, CancellingAtAnyTimeHarmsNoLaterExecution) {
+    OrtBackend engine;
+    const auto request = engine.compile(onnx_model(in_memory(optional_input_model())), {.device = "CPU"})->create_request();
+    const std::vector<Tensor> inputs{Tensor::from<float>({2}, {1, 2}), Tensor()};
+    std::vector<Tensor> outputs{Tensor(ElementType::f32, {2})};
+    std::atomic<bool> ended = false;
+    {
+        const std::jthread canceller([&] {
+            while (!ended) request->cancel();
+        });
+        for (int i = 0; i < 2000; ++i) {
+            try {
+                request->run(inputs, outputs);
+            } catch (const Error& error) {
+                EXPECT_EQ(error.code(), ErrorCode::cancelled);
+            }
+        }
+        ended = true;
+    }
+    request->run(inputs, outputs);
+    EXPECT_THAT(outputs[0].as<float>(), ElementsAre(11, 12));
+}
+
+TEST(OrtBackend, SessionsGiveTheirMemoryBack) {
+    if (!Library::get().pooled) GTEST_SKIP() << "the process has another allocator";
+    OrtBackend engine;
+    {
+        const auto executable = engine.compile(onnx_model(in_memory(expand_model())), {.device = "CPU"});
+        const auto properties = executable->properties();
+        EXPECT_EQ(std::ranges::find(properties, "MEMORY", &std::pair<std::string, std::string>::first)->second, "POOL");
+        std::vector<Tensor> outputs(1);
+        executable->create_request()->run(std::vector{Tensor::from<float>({1}, {7}), Tensor::from<std::int64_t>({1}, {1 << 20})}, outputs);
+        EXPECT_EQ(outputs[0].as<float>()[12345], 7);
+        outputs[0] = Tensor();
+        EXPECT_GE(Library::pool().idle_bytes(), std::size_t{4} << 20) << "kept for the next execution";
+    }
+    EXPECT_EQ(Library::pool().idle_bytes(), 0U);
+}
+
 TEST(OrtBackend, StringsKeepZeroBytesAndAllCharacters) {
     OnnxGraph graph;
     graph.input("x", OnnxType::string, {-1});
