@@ -80,32 +80,23 @@ Error stopped_error(const std::string& name) {
 
 }  // namespace
 
-/// A taken slot of the active stage, given back at the end of life.
+/// A taken slot, given back at the end of life.
 struct DeploymentEngine::Lease {
-    DeploymentEngine* engine = nullptr;
-    std::shared_ptr<Stage> stage;
-    Stage::Slot* slot = nullptr;
-
-    Lease(DeploymentEngine* engine_, std::shared_ptr<Stage> stage_, Stage::Slot* slot_) : engine(engine_), stage(std::move(stage_)), slot(slot_) {}
+    Lease(DeploymentEngine* engine, std::unique_ptr<Held> held) : engine_(engine), held_(std::move(held)) {}
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    ~Lease() {
-        stage->put_back(slot);
-        bool wake = false;
-        bool idle = false;
-        {
-            const std::lock_guard lock(engine->mutex_);
-            --engine->running_;
-            wake = engine->waiting_ > 0;
-            idle = engine->running_ == 0 && engine->stopped_;
-            if (idle) engine->idle_.notify_all();  // under the lock: the engine may be gone right after it
-        }
-        if (wake) engine->slot_freed_.notify_one();
-    }
+    ~Lease() { engine_->release(std::move(held_)); }
+
+    [[nodiscard]] const std::shared_ptr<Stage>& stage() const noexcept { return held_->stage; }
+    [[nodiscard]] Stage::Slot& slot() const noexcept { return *held_->slot; }
+
+private:
+    DeploymentEngine* engine_;
+    std::unique_ptr<Held> held_;
 };
 
 DeploymentEngine::DeploymentEngine(Options options, std::shared_ptr<Stage> active, std::shared_ptr<StageFactory> factory)
-    : options_(std::move(options)), factory_(std::move(factory)), active_(std::move(active)) {}
+    : options_(std::move(options)), factory_(std::move(factory)), active_(std::move(active)), active_stage_(active_.get()) {}
 
 DeploymentEngine::~DeploymentEngine() { stop(); }
 
@@ -156,14 +147,65 @@ void DeploymentEngine::check(std::span<const Tensor> inputs, std::span<Tensor> o
     }
 }
 
+std::unique_ptr<DeploymentEngine::Held> DeploymentEngine::take_parked() {
+    std::uintptr_t word = parked_.load(std::memory_order_relaxed);
+    while (word != 0 && word != kWanted) {
+        if (!parked_.compare_exchange_weak(word, 0, std::memory_order_acquire, std::memory_order_relaxed)) continue;
+        std::unique_ptr<Held> held(reinterpret_cast<Held*>(word));
+        if (held->stage.get() == active_stage_.load(std::memory_order_relaxed)) return held;
+        release(std::move(held));  // of a stage that was left since; not parked again
+        return nullptr;
+    }
+    return nullptr;
+}
+
+void DeploymentEngine::release(std::unique_ptr<Held> held) noexcept {
+    if (held->stage.get() == active_stage_.load(std::memory_order_relaxed)) {
+        std::uintptr_t none = 0;
+        const auto word = reinterpret_cast<std::uintptr_t>(held.get());
+        if (parked_.compare_exchange_strong(none, word, std::memory_order_release, std::memory_order_relaxed)) {
+            static_cast<void>(held.release());  // parked_ owns it
+            return;
+        }
+    }
+    held->stage->put_back(held->slot);
+    bool wake = false;
+    {
+        const std::lock_guard lock(mutex_);
+        --running_;
+        wake = waiting_ > 0;
+        if (running_ == 0 && stopped_) idle_.notify_all();  // under the lock: the engine may be gone right after it
+    }
+    if (wake) slot_freed_.notify_one();
+}
+
+void DeploymentEngine::hand_back(std::uintptr_t word) noexcept {
+    if (word == 0 || word == kWanted) return;
+    const std::unique_ptr<Held> held(reinterpret_cast<Held*>(word));
+    held->stage->put_back(held->slot);
+    --running_;
+}
+
+void DeploymentEngine::update_wanted() noexcept {
+    if (waiting_ > 0 || stopped_) {
+        hand_back(parked_.exchange(kWanted, std::memory_order_acq_rel));
+    } else {
+        std::uintptr_t wanted = kWanted;
+        parked_.compare_exchange_strong(wanted, 0, std::memory_order_relaxed);
+    }
+}
+
 DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clock::time_point deadline) {
+    if (std::unique_ptr<Held> parked = take_parked()) return {this, std::move(parked)};
+    auto held = std::make_unique<Held>();  // before the lock, and before anything is taken
     std::unique_lock lock(mutex_);
     if (stopped_) throw stopped_error(options_.name);
     // Those who wait go first.
     if (waiting_ == 0) {
         if (Stage::Slot* slot = active_->try_take()) {
             ++running_;
-            return {this, active_, slot};
+            *held = {active_, slot};
+            return {this, std::move(held)};
         }
     }
     if (waiting_ >= options_.max_queue) {
@@ -197,7 +239,8 @@ DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clo
     update_wanted();
     if (slot != nullptr) {
         ++running_;
-        return {this, std::move(stage), slot};
+        *held = {std::move(stage), slot};
+        return {this, std::move(held)};
     }
     if (stopped_) throw stopped_error(options_.name);
     cancelled_.fetch_add(1, std::memory_order_relaxed);
@@ -303,6 +346,11 @@ bool DeploymentEngine::run_fallbacks(const Stage& failed, const Error& error, st
             ++consecutive_failures_;
             if (active_.get() == &failed && (consecutive_failures_ >= kFailuresToDemote || error.code() == ErrorCode::unavailable)) {
                 active_ = stage;
+                active_stage_.store(active_.get(), std::memory_order_relaxed);
+                std::uintptr_t word = parked_.load(std::memory_order_relaxed);
+                while (word != kWanted && !parked_.compare_exchange_weak(word, 0, std::memory_order_acquire, std::memory_order_relaxed)) {
+                }
+                hand_back(word);  // of the stage that is left
                 consecutive_failures_ = 0;
                 demoted = true;
             }
@@ -324,10 +372,10 @@ bool DeploymentEngine::run_leased(const Lease& lease, std::span<const Tensor> in
     const Clock::time_point start = Clock::now();
     bool itself = true;
     try {
-        run_on(*lease.stage, *lease.slot, inputs, outputs, options, deadline);
+        run_on(*lease.stage(), lease.slot(), inputs, outputs, options, deadline);
         if (consecutive_failures_.load(std::memory_order_relaxed) != 0) {  // rare; decided under the lock
             const std::lock_guard lock(mutex_);
-            if (active_ == lease.stage) consecutive_failures_ = 0;
+            if (active_ == lease.stage()) consecutive_failures_ = 0;
         }
     } catch (...) {
         const Error error = current_error();
@@ -335,10 +383,10 @@ bool DeploymentEngine::run_leased(const Lease& lease, std::span<const Tensor> in
             cancelled_.fetch_add(1, std::memory_order_relaxed);
             throw error;
         }
-        const bool answered = is_engine_failure(error.code()) && run_fallbacks(*lease.stage, error, inputs, outputs, options, deadline);
+        const bool answered = is_engine_failure(error.code()) && run_fallbacks(*lease.stage(), error, inputs, outputs, options, deadline);
         if (!answered) {
             failures_.fetch_add(1, std::memory_order_relaxed);
-            note(lease.stage->key().id() + " failed: " + error.message());
+            note(lease.stage()->key().id() + " failed: " + error.message());
             throw error;
         }
         itself = false;
@@ -363,10 +411,10 @@ template <typename Inputs>
 void DeploymentEngine::run_in_turn(std::unique_ptr<Lease>& lease, const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options,
                                    int items) {
     const Clock::time_point deadline = deadline_of(options);
-    if (slot_wanted_.load(std::memory_order_relaxed)) lease.reset();
+    if (parked_.load(std::memory_order_relaxed) == kWanted) lease.reset();
     if (!lease) lease.reset(new Lease(acquire(options, deadline)));  // a Lease is not moved
     try {
-        if (!run_leased(*lease, inputs_for(*lease->slot), outputs, options, deadline, items)) lease.reset();
+        if (!run_leased(*lease, inputs_for(lease->slot()), outputs, options, deadline, items)) lease.reset();
     } catch (...) {
         lease.reset();
         throw;
@@ -539,7 +587,7 @@ std::vector<StepTime> DeploymentEngine::profile(std::span<const Tensor> inputs, 
     std::vector<Tensor> outputs(options_.outputs.size());
     check(inputs, outputs);
     const Lease lease = acquire(options, options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max());
-    return lease.slot->request->profile(inputs);
+    return lease.slot().request->profile(inputs);
 }
 
 void DeploymentEngine::stop() {

@@ -24,6 +24,8 @@ namespace ai_vmm::runtime {
 ///
 /// Threads: run() works on the caller's thread. submit() and run_batch() use worker threads, started by their first use.
 /// Locks: `mutex_` guards the active stage, the queue and the counters that waiting depends on; it is never held while an engine runs.
+/// A caller that nobody waits for leaves its slot taken for the next one, in `parked_`: one exchange each instead of four locks. Whoever has to wait,
+/// and stop(), sets kWanted there, which hands a parked slot back and keeps others from being parked.
 /// Shutdown: stop() refuses new callers, wakes waiting ones with failed_precondition, and returns when running ones have ended.
 ///
 /// Places: tensors that a stage doesn't read where they are, it gets as copies in the host's memory, and its outputs are copied to where they are
@@ -74,6 +76,11 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
     struct Lease;
+    /// A slot that is taken.
+    struct Held {
+        std::shared_ptr<Stage> stage;
+        Stage::Slot* slot;
+    };
     struct Task {
         std::vector<Tensor> inputs;
         RunOptions options;
@@ -92,6 +99,12 @@ private:
     void match(const TensorMap& named, const Take& take) const;
     void check(std::span<const Tensor> inputs, std::span<Tensor> outputs) const;
     [[nodiscard]] Lease acquire(const RunOptions& options, Clock::time_point deadline);
+    /// The slot that the last caller left; null if there is none.
+    [[nodiscard]] std::unique_ptr<Held> take_parked();
+    /// Leaves the slot to the next caller, or to who waits for it. The engine may be gone when it returns.
+    void release(std::unique_ptr<Held> held) noexcept;
+    /// Call with mutex_ held: hands back what `word` of parked_ names.
+    void hand_back(std::uintptr_t word) noexcept;
     void run_on(Stage& stage, Stage::Slot& slot, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                 Clock::time_point deadline);
     /// As run_on() for a stage that can't reach all the tensors: through copies in the host's memory.
@@ -107,7 +120,7 @@ private:
     void run_in_turn(std::unique_ptr<Lease>& lease, const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options, int items);
     [[nodiscard]] static Clock::time_point deadline_of(const RunOptions& options);
     /// Call with mutex_ held whenever waiting_ or stopped_ changed.
-    void update_wanted() { slot_wanted_.store(waiting_ > 0 || stopped_, std::memory_order_relaxed); }
+    void update_wanted() noexcept;
     bool run_fallbacks(const Stage& failed, const Error& error, std::span<const Tensor> inputs, std::span<Tensor> outputs, const RunOptions& options,
                        Clock::time_point deadline);
     [[nodiscard]] std::shared_ptr<Stage> fallback_after(const planning::CandidateKey& key);
@@ -127,7 +140,9 @@ private:
     int running_ = 0;
     int waiting_ = 0;
     bool stopped_ = false;
-    std::atomic<bool> slot_wanted_{false};  ///< somebody waits for a slot, or for all to be given back
+    std::atomic<const Stage*> active_stage_;  ///< active_, to compare with
+    static constexpr std::uintptr_t kWanted = 1;
+    std::atomic<std::uintptr_t> parked_{0};  ///< a Held*, counted in running_; or kWanted: somebody waits for a slot, or for all to be given back
     std::atomic<int> consecutive_failures_{0};
     std::vector<std::string> events_;
 

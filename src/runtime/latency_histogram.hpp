@@ -19,11 +19,14 @@ public:
     void record(std::chrono::nanoseconds time) noexcept {
         const auto ns = static_cast<std::uint64_t>(time.count() < 1 ? 1 : time.count());
         buckets_[index_of(ns)].fetch_add(1, std::memory_order_relaxed);
-        count_.fetch_add(1, std::memory_order_relaxed);
         sum_ns_.fetch_add(ns, std::memory_order_relaxed);
     }
 
-    [[nodiscard]] std::uint64_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t count() const noexcept {
+        std::uint64_t count = 0;
+        for (const auto& bucket : buckets_) count += bucket.load(std::memory_order_relaxed);
+        return count;
+    }
     [[nodiscard]] double mean_ms() const noexcept {
         const std::uint64_t n = count();
         return n == 0 ? 0 : static_cast<double>(sum_ns_.load(std::memory_order_relaxed)) / static_cast<double>(n) / 1e6;
@@ -55,7 +58,6 @@ private:
     }
 
     std::array<std::atomic<std::uint64_t>, kSteps * kPowers> buckets_{};
-    std::atomic<std::uint64_t> count_{0};
     std::atomic<std::uint64_t> sum_ns_{0};
 };
 

@@ -342,6 +342,67 @@ TEST(DeploymentEngine, ManyCallersShareTheStreams) {
     EXPECT_EQ(f.engine->metrics().executions, 120U);
 }
 
+TEST(DeploymentEngine, NobodyWaitsForASlotThatALeavingCallerKept) {
+    // Callers come, leave and wait at all moments: a slot that is kept for the next caller while somebody waits would leave that one waiting for
+    // ever.
+    const Behaviour behaviour = [](std::span<const Tensor> in, std::span<Tensor> out, const std::atomic<bool>& cancelled) {
+        if (in[0].as<float>()[0] > 4) std::this_thread::yield();
+        scale_by(2)(in, out, cancelled);
+    };
+    for (const int streams : {1, 2}) {
+        Fixture f({{"a", behaviour}}, key("a", streams), {}, false, 100);
+        {
+            std::vector<std::jthread> callers;
+            for (int c = 0; c < 6; ++c) {
+                callers.emplace_back([&, c] {
+                    const auto value = static_cast<float>(c);
+                    for (int i = 0; i < 2000; ++i) {
+                        if (i % 3 == 0) {
+                            EXPECT_EQ(f.run({.timeout = 60s}, value).as<float>()[0], 2 * value);
+                        } else {
+                            EXPECT_EQ(f.run({}, value).as<float>()[0], 2 * value);
+                        }
+                    }
+                });
+            }
+        }
+        EXPECT_EQ(f.engine->metrics().executions, 12000U);
+    }
+}
+
+TEST(DeploymentEngine, StopsBetweenCallersThatComeAndGo) {
+    for (int round = 0; round < 200; ++round) {
+        Fixture f({{"a", scale_by(2)}}, key("a", 2), {}, false, 100);
+        std::latch started(3);
+        std::vector<std::jthread> callers;
+        for (int c = 0; c < 3; ++c) {
+            callers.emplace_back([&] {
+                static_cast<void>(f.run());
+                started.count_down();
+                while (error_of([&] { static_cast<void>(f.run()); }).code() == ErrorCode::ok) {
+                }
+            });
+        }
+        started.wait();
+        f.engine->stop();
+        EXPECT_EQ(error_of([&] { f.run(); }).code(), ErrorCode::failed_precondition);
+    }
+}
+
+TEST(DeploymentEngine, AStageThatWasLeftIsLetGo) {
+    std::atomic<bool> lost = false;
+    const Behaviour behaviour = [&](std::span<const Tensor> in, std::span<Tensor> out, const std::atomic<bool>& cancelled) {
+        (lost ? fails(ErrorCode::unavailable) : scale_by(2))(in, out, cancelled);
+    };
+    Fixture f({{"a", behaviour}, {"good", scale_by(3)}}, key("a"), {key("good")});
+    EXPECT_EQ(f.run().as<float>()[0], 2);
+    const std::weak_ptr<Stage> left = f.engine->active();
+    lost = true;
+    EXPECT_EQ(f.run().as<float>()[0], 3);
+    EXPECT_TRUE(left.expired());
+    EXPECT_EQ(f.run().as<float>()[0], 3);
+}
+
 TEST(DeploymentEngine, AsyncRunsCallbacksAndReportsErrors) {
     Fixture f({{"a", scale_by(2)}}, key("a", 2));
     std::latch done(20);
