@@ -195,7 +195,7 @@ void DeploymentEngine::update_wanted() noexcept {
     }
 }
 
-DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clock::time_point deadline) {
+DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clock::time_point deadline, bool polite) {
     if (std::unique_ptr<Held> parked = take_parked()) return {this, std::move(parked)};
     auto held = std::make_unique<Held>();  // before the lock, and before anything is taken
     std::unique_lock lock(mutex_);
@@ -215,11 +215,20 @@ DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clo
             {.expected = "at most " + std::to_string(options_.max_queue), .found = {}, .advice = "try again later, or deploy with more streams"});
     }
     ++waiting_;
+    polite_ += polite ? 1 : 0;
     update_wanted();
+    const auto leave = [&] {
+        --waiting_;
+        polite_ -= polite ? 1 : 0;
+        turns_ += polite ? 0 : 1;
+        update_wanted();
+        if (polite_ > 0) slot_freed_.notify_all();  // a wake-up that came before their turn was lost on them
+    };
     Stage::Slot* slot = nullptr;
     std::shared_ptr<Stage> stage;
-    const auto ready = [&] {
+    const auto ready = [&, turns = turns_] {
         if (stopped_) return true;
+        if (polite && waiting_ > polite_ && turns_ == turns) return false;
         stage = active_;
         slot = stage->try_take();
         return slot != nullptr;
@@ -231,12 +240,10 @@ DeploymentEngine::Lease DeploymentEngine::acquire(const RunOptions& options, Clo
             slot_freed_.wait_until(lock, options.stop, deadline, ready);
         }
     } catch (...) {  // the engine could not make another slot
-        --waiting_;
-        update_wanted();
+        leave();
         throw;
     }
-    --waiting_;
-    update_wanted();
+    leave();
     if (slot != nullptr) {
         ++running_;
         *held = {std::move(stage), slot};
@@ -411,8 +418,9 @@ template <typename Inputs>
 void DeploymentEngine::run_in_turn(std::unique_ptr<Lease>& lease, const Inputs& inputs_for, std::span<Tensor> outputs, const RunOptions& options,
                                    int items) {
     const Clock::time_point deadline = deadline_of(options);
-    if (parked_.load(std::memory_order_relaxed) == kWanted) lease.reset();
-    if (!lease) lease.reset(new Lease(acquire(options, deadline)));  // a Lease is not moved
+    const bool wanted = lease && parked_.load(std::memory_order_relaxed) == kWanted;
+    if (wanted) lease.reset();
+    if (!lease) lease.reset(new Lease(acquire(options, deadline, wanted)));  // a Lease is not moved
     try {
         if (!run_leased(*lease, inputs_for(lease->slot()), outputs, options, deadline, items)) lease.reset();
     } catch (...) {

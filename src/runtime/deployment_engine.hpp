@@ -98,7 +98,9 @@ private:
     template <typename Take>
     void match(const TensorMap& named, const Take& take) const;
     void check(std::span<const Tensor> inputs, std::span<Tensor> outputs) const;
-    [[nodiscard]] Lease acquire(const RunOptions& options, Clock::time_point deadline);
+    /// @param polite  not before one of those who wait already has had its turn. Otherwise who comes first takes it: to wake another thread for every
+    ///                slot takes longer than small models do.
+    [[nodiscard]] Lease acquire(const RunOptions& options, Clock::time_point deadline, bool polite = false);
     /// The slot that the last caller left; null if there is none.
     [[nodiscard]] std::unique_ptr<Held> take_parked();
     /// Leaves the slot to the next caller, or to who waits for it. The engine may be gone when it returns.
@@ -139,6 +141,8 @@ private:
     std::shared_ptr<Stage> active_;
     int running_ = 0;
     int waiting_ = 0;
+    int polite_ = 0;           ///< of them
+    std::uint64_t turns_ = 0;  ///< counts the others who ended waiting
     bool stopped_ = false;
     std::atomic<const Stage*> active_stage_;  ///< active_, to compare with
     static constexpr std::uintptr_t kWanted = 1;
