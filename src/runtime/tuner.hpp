@@ -44,8 +44,8 @@ struct TuneResult {
 };
 
 /// Settles the f32 reference, then compiles, verifies and measures the short list within the budget (the reference engines' own candidates are always
-/// compiled; what is predicted to be far better than they are is tried whatever the time). Candidates are measured interleaved; those far behind drop out early (rounds.hpp). Never throws for a candidate that fails: its outcome
-/// says why.
+/// compiled; what is predicted to be far better than they are is tried whatever the time). Candidates are measured interleaved; those far behind drop
+/// out early (rounds.hpp). Never throws for a candidate that fails: its outcome says why.
 /// @throws Error(cancelled) if `stop` was requested.
 [[nodiscard]] TuneResult tune(const TuneRequest& request, StageFactory& factory);
 
