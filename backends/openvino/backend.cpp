@@ -154,8 +154,13 @@ ov::AnyMap Backend::engine_options(const CompileConfig& config, const DeviceFact
 Support Backend::query(const std::shared_ptr<const ov::Model>& graph, const CompileConfig& config, const DeviceFacts& facts) {
     Support support;
     if (!is_cpu(config.device)) {
-        // The GPU plugin divides by the size of empty tensors, which ends the process.
+        // The GPU plugin divides by the size of empty tensors, and Col2Im (2026.4) reads where nothing is: both end the process.
         for (const auto& node : graph->get_ordered_ops()) {
+            if (std::string_view(node->get_type_name()) == "Col2Im") {
+                support.unsupported_nodes.push_back(node->get_friendly_name());
+                support.reason = "OpenVINO's device " + config.device + " does not survive Col2Im";
+                return support;
+            }
             for (const auto& output : node->outputs()) {
                 if (!output.get_partial_shape().is_static() || ov::shape_size(output.get_shape()) > 0) continue;
                 support.unsupported_nodes.push_back(node->get_friendly_name());

@@ -79,9 +79,11 @@ struct ModelProfile {
     /// Per integer input of one element: the constants that the model compares it with, such as the sample rates it knows.
     std::vector<std::pair<std::string, std::vector<std::int64_t>>> compared_values;
     std::vector<std::string> shape_deciding_inputs;  ///< whose values decide shapes, counts or positions; generated values are never put there
-    std::string precision;                           ///< dominant type of the weights: "f32", "f16", "i8", …
-    bool quantized = false;                          ///< holds quantised weights or quantise/dequantise pairs
-    std::vector<std::string> quantization;           ///< what is quantised: "int8 weights in 52 convolutions", …
+    /// Of the hidden states of a model that looks up sequences of tokens; 0 for other models. An output so wide holds features, not scores.
+    std::int64_t hidden_width = 0;
+    std::string precision;                  ///< dominant type of the weights: "f32", "f16", "i8", …
+    bool quantized = false;                 ///< holds quantised weights or quantise/dequantise pairs
+    std::vector<std::string> quantization;  ///< what is quantised: "int8 weights in 52 convolutions", …
     bool stateful = false;
     std::int64_t flops = 0;  ///< totals over `nodes`
     std::int64_t parameters = 0;

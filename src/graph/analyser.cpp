@@ -170,6 +170,7 @@ void set_category(const Features& features, ModelProfile& profile) {
     profile.category = result.category;
     profile.category_confidence = result.confidence;
     profile.evidence = std::move(result.evidence);
+    profile.hidden_width = features.token_width;
 }
 
 ModelProfile start_profile(const Located& located) {

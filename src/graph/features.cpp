@@ -58,6 +58,7 @@ public:
 
     /// Tables looked up by a fixed number of integers per sample: fields, or a sequence of fixed length.
     [[nodiscard]] int fixed_sequences() const { return fixed_sequences_; }
+    [[nodiscard]] std::int64_t token_width() const { return table_rows_.contains(token_width_) ? 0 : token_width_; }
 
     double convolution_1d = 0, convolution_2d = 0, dense = 0, recurrent = 0, total = 0;
 
@@ -135,6 +136,7 @@ private:
         }
         features_.table_rows = std::max<std::int64_t>(features_.table_rows, shape[0].get_length());
         table_rows_.insert(shape[0].get_length());
+        if (positions > 1 && shape[1].is_static()) token_width_ = std::max(token_width_, shape[1].get_length());
     }
 
     void visit_convolution(const ov::Node& node, double flops) {
@@ -210,6 +212,7 @@ private:
     ConstantAnalysis constants_;
     Features& features_;
     std::unordered_set<std::int64_t> table_rows_;
+    std::int64_t token_width_ = 0;
     std::unordered_set<const void*> tables_;
     std::unordered_set<const ov::Node*> open_lengths_;
     int fixed_sequences_ = 0;
@@ -304,6 +307,7 @@ Features features_of(const ov::Model& original, const ov::Model& shaped, const s
         features.token_tables += walker.fixed_sequences();
         features.id_tables -= walker.fixed_sequences();
     }
+    if (features.token_tables > 0) features.token_width = walker.token_width();
     features.has_flops = walker.total > 0;
     if (features.has_flops) {
         features.convolution_1d = walker.convolution_1d / walker.total;

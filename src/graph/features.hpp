@@ -51,7 +51,9 @@ struct Features {
     int id_tables = 0;            ///< … looked up by a fixed number of integers per sample, and nothing relates these to each other as a sequence
     std::int64_t id_fields = 0;   ///< ids looked up per sample in all
     std::int64_t table_rows = 0;  ///< of the largest table
-    int state_caches = 0;         ///< states, or inputs with an equal output, of rank 4: keys and values of attention
+    std::int64_t token_width =
+        0;                 ///< of what tables looked up by sequences give; 0 if as many rows are in one, so that it may be a vocabulary's size
+    int state_caches = 0;  ///< states, or inputs with an equal output, of rank 4: keys and values of attention
     bool vocabulary_logits = false;  ///< an output's last dimension equals the rows of a looked-up table
     bool patch_embedding = false;    ///< the first convolution's stride equals its kernel
     std::vector<Plane> planes;       ///< one per convolution that is first on a way from an input

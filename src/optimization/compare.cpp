@@ -38,6 +38,7 @@ struct Rows {
 std::optional<Rows> score_rows(const Tensor& tensor, const Tolerance& tolerance) {
     const Shape& shape = tensor.shape();
     if (shape.empty() || static_cast<int>(shape.size()) > tolerance.order_rank || is_complex(tensor.type())) return std::nullopt;
+    if (shape.back() == tolerance.feature_length) return std::nullopt;
     if (shape.back() < 2 || shape.back() > kMaxClasses || tensor.element_count() == 0) return std::nullopt;
     const auto length = static_cast<std::size_t>(shape.back());
     return Rows{tensor.element_count() / length, length};
@@ -270,6 +271,12 @@ Tolerance tolerance_for(ModelCategory category, std::span<const TensorInfo> outp
         tolerance.tie = 3e-2;
         tolerance.byte_steps = 2;
     }
+    return tolerance;
+}
+
+Tolerance tolerance_for(const ModelProfile& profile, std::span<const TensorInfo> outputs) {
+    Tolerance tolerance = tolerance_for(profile.category, outputs, profile.quantized);
+    tolerance.feature_length = profile.hidden_width;
     return tolerance;
 }
 

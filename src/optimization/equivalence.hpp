@@ -21,6 +21,7 @@ struct Tolerance {
                                        ///< rows that are probability distributions are always ordered
     int order_depth = 5;               ///< how many leading scores are ordered
     int order_rank = 2;                ///< outputs of rank 1 to this hold one row of scores per last dimension
+    std::int64_t feature_length = 0;   ///< rows of this length hold features, which have no order; 0: none do
     double tie = 1e-3;                 ///< scores closer than this share of the row's largest are a tie
     double max_log_error = 0.1;        ///< error of the log-odds of leading probabilities: finds what saturated inputs hide; 0: not used
     bool exact_integers = true;        ///< integer, boolean and string outputs (indices, token choices) must be equal
@@ -30,6 +31,8 @@ struct Tolerance {
 /// The tolerance for a model of that category with those outputs.
 /// @param quantized  the model holds quantised operations: engines may then round a step apart, at f32 too.
 [[nodiscard]] Tolerance tolerance_for(ModelCategory category, std::span<const TensorInfo> outputs, bool quantized = false);
+/// The same as its profile tells; hidden states are no scores.
+[[nodiscard]] Tolerance tolerance_for(const ModelProfile& profile, std::span<const TensorInfo> outputs);
 
 /// Result of comparing one set of outputs.
 struct Agreement {

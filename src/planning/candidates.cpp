@@ -85,15 +85,15 @@ std::vector<Shape3> configurations(const PlanRequest& request, const Route& rout
     return {shapes.begin(), shapes.end()};
 }
 
-double bias_of(const PlanRequest& request, const std::string& engine) {
-    const auto found = request.bias.find(engine);
+double bias_of(const PlanRequest& request, const Route& route) {
+    const auto found = request.bias.find(bias_key(route.engine, route.device));
     return found == request.bias.end() ? 1 : found->second;
 }
 
 Candidate make_candidate(const PlanRequest& request, const Route& route, Precision precision, const Shape3& shape) {
     Candidate candidate;
     candidate.key = {route.engine, route.device, precision, shape.threads, shape.streams, shape.batch};
-    const double bias = bias_of(request, route.engine);
+    const double bias = bias_of(request, route);
     if (route.stages.empty()) {
         predict(request.model, route, bias, candidate);
     } else {
@@ -221,6 +221,8 @@ void choose_short_list(const PlanRequest& request, std::vector<Candidate>& candi
 }
 
 }  // namespace
+
+std::string bias_key(const std::string& engine, const std::string& device) { return engine + "/" + device; }
 
 std::string CandidateKey::id() const { return fmt::format("{}/{}/{}/t{}/s{}/b{}", engine, device, to_string(precision), threads, streams, batch); }
 

@@ -129,7 +129,7 @@ struct PlanRequest {
     int thread_budget = 1;               ///< processor threads this deployment may hold
     int measure_limit = 8;               ///< candidates worth compiling and measuring
     std::string trusted_engine;          ///< set if outputs could not be compared: this engine's candidates go first
-    std::map<std::string, double> bias;  ///< measured / predicted latency by engine, from the calibration store; 1 where absent
+    std::map<std::string, double> bias;  ///< measured / predicted latency by bias_key(), from the calibration store; 1 where absent
 };
 
 /// A candidate with its prediction, or the reason why it is out before anything was compiled.
@@ -181,6 +181,9 @@ struct Plan {
     std::string refusal;        ///< if !feasible: which constraint no candidate meets
     std::string nearest_offer;  ///< if !feasible: the closest admitted candidate and its figures
 };
+
+/// Of PlanRequest::bias: an engine may be right about one device and wrong about another.
+[[nodiscard]] std::string bias_key(const std::string& engine, const std::string& device);
 
 /// All candidates with predictions; the short list marked `to_measure`, best first within the constraints.
 /// @throws Error(invalid_argument) contradictory or out-of-range constraints; unknown device or engine names (with the known ones).

@@ -7,7 +7,7 @@
 namespace ai_vmm::planning {
 namespace {
 
-// The constants are starting points: the calibration store's bias corrects them by engine, and what matters is measured anyway.
+// The constants are starting points: the calibration store's bias corrects them by engine and device, and what matters is measured anyway.
 constexpr double kThreadLoss = 0.10;            // each further thread adds 1/(1 + loss * (threads - 1)) of one
 constexpr double kForkUs = 0.35;                // starting and joining threads at one node, per doubling of the threads
 constexpr double kCacheBytes = 4 << 20;         // working sets below stay in the processor's cache...

@@ -319,6 +319,25 @@ void judge(Outcome& outcome, const std::vector<std::vector<Tensor>>& outputs, co
     }
 }
 
+/// Milliseconds of the second execution, since the first one may still load and choose; large where there is none.
+double run_ms(Stage& stage, const TuneRequest& request, const std::vector<std::vector<Tensor>>& reference, int batch) {
+    constexpr double kUnknown = 1e300;
+    const auto set = std::ranges::find_if(reference, [](const std::vector<Tensor>& outputs) { return !outputs.empty(); });
+    if (set == reference.end()) return kUnknown;
+    try {
+        const auto parts = parts_of_sets(request.calibration, static_cast<std::size_t>(set - reference.begin()), batch);
+        if (parts.empty() && batch > 1) return kUnknown;
+        std::vector<Tensor> inputs;
+        join_all(parts, inputs);
+        (void)run_once(stage, inputs, request.outputs->size());
+        const Clock::time_point start = Clock::now();
+        (void)run_once(stage, inputs, request.outputs->size());
+        return ms_since(start);
+    } catch (const std::exception&) {  // what fails now fails while it is measured, and is told then
+        return kUnknown;
+    }
+}
+
 /// The short list's candidates that are not compiled yet, in the order of trying them.
 class Untried {
 public:
@@ -451,27 +470,32 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
 
     // The rest of the short list, as far as time allows: compiling may take half of it; all of it for the plain ones (f32, no batch), which are the
     // exact fallbacks and often the best. What is predicted to be far better than all that is compiled comes first and is tried whatever the time,
-    // until one of it is admitted: a device that nothing else keeps up with is not given up for a compiler's seconds. A batch that runs for long is
-    // left out: it would take the time of several others and has the least to gain, since what batching saves is the overhead of a call.
+    // as long as nothing that was tried has run as fast as it is predicted to: a device that nothing else keeps up with is not given up for a
+    // compiler's seconds, nor for a prediction that another one did not keep. A batch that runs for long is left out: it would take the time of
+    // several others and has the least to gain, since what batching saves is the overhead of a call.
     const Clock::time_point compile_end = start + request.budget / 2;
     const double longest_batch_ms = static_cast<double>(request.budget.count()) / 20;
     double slowest_compile_ms = 0;
     for (const Contender& contender : contenders) slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
     const Untried untried(request, [&](const CandidateKey& key) { return find(key) != contenders.end(); });
-    bool found_better = false, lossy_differs = false;
+    bool lossy_differs = false;
+    double best_ms = 1e300;  // per item, of what agreed with the reference
     std::size_t seen = 0;
     for (const auto& [candidate, promising] : untried.in_order()) {
         progress(0.5 * static_cast<double>(++seen) / static_cast<double>(untried.in_order().size()));
         check_stop();
         const bool plain = candidate->key.precision == Precision::f32 && candidate->key.batch == 1;
-        const bool needed = promising && !found_better && (plain || !lossy_differs);
+        const double predicted_ms = candidate->predicted_latency_ms / candidate->key.batch;
+        const bool needed = promising && predicted_ms < best_ms && (plain || !lossy_differs);
         const bool late = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(slowest_compile_ms * 1e3)) > (plain ? end : compile_end);
         if ((late && !needed) || request.budget.count() == 0) continue;
         if (candidate->key.batch > 1 && item_ms * candidate->key.batch > longest_batch_ms) continue;
         Contender contender;
         contender.outcome = verify(candidate->key, contender.stage, request, result.reference, factory);
         slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
-        found_better = found_better || (promising && contender.outcome.compiled && contender.outcome.agrees);
+        if (promising && contender.outcome.compiled && contender.outcome.agrees) {
+            best_ms = std::min(best_ms, run_ms(*contender.stage, request, result.reference, candidate->key.batch) / candidate->key.batch);
+        }
         lossy_differs = lossy_differs || (!plain && contender.outcome.compiled && !contender.outcome.agrees);
         if (contender.stage && contender.outcome.compiled) result.stages[candidate->key] = contender.stage;
         contenders.push_back(std::move(contender));

@@ -27,7 +27,7 @@ using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 using planning::CandidateKey;
 
-constexpr int kArtifactVersion = 3;
+constexpr int kArtifactVersion = 4;
 constexpr int kCalibrationSets = 8;
 constexpr std::uint64_t kCalibrationSeed = 20240601;
 constexpr std::size_t kMaxCheckBytes = std::size_t{4} << 20;
@@ -328,7 +328,7 @@ bool Deployer::restore(Job& job) {
         if (check) {
             // Proves that what was restored still computes what was verified; warms the first slot up as well.
             runtime::TuneRequest request{.outputs = &out.outputs,
-                                         .tolerance = optimization::tolerance_for(out.profile.category, out.outputs, out.profile.quantized),
+                                         .tolerance = optimization::tolerance_for(out.profile, out.outputs),
                                          .accept_lossy = job.constraints.precision != Precision::automatic};
             const auto sets = calibration_sets(job.constraints, out.inputs, out.profile);
             if (check_set < sets.size()) {
@@ -392,6 +392,12 @@ planning::PlanRequest Deployer::plan_request(Job& job) {
             route.efficiency = costs.efficiency;
             route.max_threads = is_host ? std::max(device.compute_units, 1) : 1;
             route.memory_free_bytes = device.memory_free_bytes;
+            const auto& wanted = request.constraints.engines;
+            if (!is_host && !wanted.empty() && std::ranges::find(wanted, from.backend) == wanted.end()) {
+                route.supported = true;  // the selection rules it out, whatever it runs
+                request.routes.push_back(std::move(route));
+                continue;
+            }
             try {
                 backend::Backend* backend = registry_->find(from.backend);
                 const backend::Support support = backend->supports(*model, {.device = from.backend_device, .precision = Precision::f32});
@@ -584,7 +590,7 @@ void Deployer::build(Job& job) {
     runtime::TuneRequest tune{.outputs = &out.outputs,
                               .candidates = candidates,
                               .calibration = std::move(calibration),
-                              .tolerance = optimization::tolerance_for(out.profile.category, out.outputs, out.profile.quantized),
+                              .tolerance = optimization::tolerance_for(out.profile, out.outputs),
                               .budget = job.constraints.tune,
                               .accept_lossy = job.constraints.precision != Precision::automatic,
                               .throughput = job.constraints.goal == Goal::throughput,
@@ -723,7 +729,7 @@ void Deployer::learn_bias(const std::vector<planning::Candidate>& candidates, co
     for (const planning::Outcome& outcome : outcomes) {
         const auto candidate = std::ranges::find(candidates, outcome.key, &planning::Candidate::key);
         if (candidate == candidates.end() || !outcome.latency_ms || *outcome.latency_ms <= 0 || candidate->predicted_latency_ms <= 0) continue;
-        double& value = bias.try_emplace(outcome.key.engine, 1.0).first->second;
+        double& value = bias.try_emplace(planning::bias_key(outcome.key.engine, outcome.key.device), 1.0).first->second;
         value = std::clamp(value * std::pow(*outcome.latency_ms / candidate->predicted_latency_ms, 0.1), 0.05, 20.0);
         changed = true;
     }

@@ -91,6 +91,7 @@ Json profile_to_json(const ModelProfile& p) {
             {"assumed_shapes", std::move(shapes)},
             {"compared_values", std::move(compared)},
             {"shape_deciding_inputs", p.shape_deciding_inputs},
+            {"hidden_width", p.hidden_width},
             {"precision", p.precision},
             {"quantized", p.quantized},
             {"quantization", p.quantization},
@@ -119,6 +120,7 @@ ModelProfile profile_from_json(const Json& json) {
     for (const Json& entry : json.at("compared_values"))
         p.compared_values.emplace_back(entry.at(0).get<std::string>(), entry.at(1).get<std::vector<std::int64_t>>());
     json.at("shape_deciding_inputs").get_to(p.shape_deciding_inputs);
+    json.at("hidden_width").get_to(p.hidden_width);
     json.at("precision").get_to(p.precision);
     json.at("quantized").get_to(p.quantized);
     json.at("quantization").get_to(p.quantization);

@@ -9,7 +9,10 @@
 
 #include "backend.hpp"
 #include "cuda/backend_fixture.hpp"
+#include "lower/context.hpp"
+#include "lower/lower.hpp"
 #include "openvino/op/ops.hpp"
+#include "program/program.hpp"
 
 namespace ai_vmm::cuda::test {
 namespace {
@@ -64,6 +67,18 @@ TEST_P(StoredProgramOf, SharesWeightsWithWhatIsThere) {
 
 INSTANTIATE_TEST_SUITE_P(Precisions, StoredProgramOf, ::testing::Values(Precision::f32, Precision::f16),
                          [](const auto& which) { return std::string(to_string(which.param)); });
+
+TEST(StoredProgram, HasTheTextThatWasCompiled) {
+    TwoDevices two;
+    const auto& device = two.devices[0];
+    Graph graph = lower(with_shapes(*layer(64).graph, {{4, 64}}), {.float_type = Type::f16});
+    const Program program(device, std::move(graph), std::make_shared<WeightStore>(device));
+    ASSERT_FALSE(program.schedule().prepare.empty()) << "kernels that ran once are part of it";
+    std::ostringstream out;
+    program.write_to(out);
+    const std::string bytes = std::move(out).str();
+    EXPECT_EQ(module_source(read_program(bytes_of(bytes)).schedule).text, module_source(program.schedule()).text);
+}
 
 ErrorCode refusal(TwoDevices& two, const std::string& blob, const backend::CompileConfig& config) {
     try {

@@ -174,20 +174,7 @@ void write_program(std::ostream& out, const Schedule& schedule, const ReadWeight
         if (step.kind == Step::Kind::library) called.insert(step.index);
     }
     std::erase_if(stored.specs, [&](const auto& entry) { return called.count(entry.first) == 0; });
-    std::set<int> used;
-    for (const Step& step : stored.steps) {
-        if (step.kind == Step::Kind::kernel) used.insert(step.index);
-    }
-    std::map<int, int> renumbered;
-    std::vector<std::string> kernels;
-    for (int index : used) {
-        renumbered[index] = static_cast<int>(kernels.size());
-        kernels.push_back(stored.kernels[static_cast<std::size_t>(index)]);
-    }
-    stored.kernels = std::move(kernels);
-    for (Step& step : stored.steps) {
-        if (step.kind == Step::Kind::kernel) step.index = renumbered.at(step.index);
-    }
+    // All kernels stay, also those that ran once: the text is then the one that was compiled, and its code is in the cache of kernels.
 
     Writer writer(out);
     out << kFormat;

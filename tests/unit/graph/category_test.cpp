@@ -88,12 +88,18 @@ TEST(Category, EncoderOfTextLikeBert) {
     for (int layer = 0; layer < 2; ++layer) x = transformer(x, false, bias);
     const ModelProfile profile = profile_of({x}, {ids, types, mask});
     expect_category(profile, llm_transformer);
+    EXPECT_EQ(profile.hidden_width, static_cast<std::int64_t>(kWidth));
 }
 
 TEST(Category, EncoderOfTextAtAFixedLength) {
     const auto ids = input("a", {1, 64}, i64);
     Value x = transformer(lookup(ids, 500, kWidth), false);
-    expect_category(profile_of({dense(x, kWidth, 2)}, {ids}), llm_transformer);
+    const ModelProfile profile = profile_of({dense(x, kWidth, 2)}, {ids});
+    expect_category(profile, llm_transformer);
+    EXPECT_EQ(profile.hidden_width, static_cast<std::int64_t>(kWidth));
+    // As many tokens as the hidden states are wide: either may be meant.
+    Value small = transformer(lookup(ids, kWidth, kWidth), false);
+    EXPECT_EQ(profile_of({dense(small, kWidth, kWidth)}, {ids}).hidden_width, 0);
 }
 
 TEST(Category, DecoderWithLogitsAndState) {

@@ -156,6 +156,19 @@ TEST(Compare, TokenChoicesOfLanguageModels) {
     EXPECT_FALSE(compare_one(Tensor::from<float>({1, 2, 3}, {100, 0, 0, 49.85F, 49.95F, 0}), reference, tolerance).agrees);
 }
 
+TEST(Compare, HiddenStatesHaveNoOrder) {
+    const TensorInfo info{.name = "last_hidden_state", .type = ElementType::f32, .shape = {-1, -1, 3}};
+    ModelProfile profile;
+    profile.category = ModelCategory::llm_transformer;
+    const auto reference = Tensor::from<float>({1, 2, 3}, {100, 0, 0, 50, 49.94F, 0});
+    const auto other = Tensor::from<float>({1, 2, 3}, {100, 0, 0, 49.96F, 49.98F, 0});
+    EXPECT_FALSE(compare_one(other, reference, tolerance_for(profile, {&info, 1})).agrees) << "scores of three tokens, for all that is known";
+    profile.hidden_width = 3;
+    EXPECT_TRUE(compare_one(other, reference, tolerance_for(profile, {&info, 1})).agrees);
+    const auto far = Tensor::from<float>({1, 2, 3}, {100, 0, 0, 51, 49.94F, 0});
+    EXPECT_FALSE(compare_one(far, reference, tolerance_for(profile, {&info, 1})).agrees) << "values are compared as before";
+}
+
 TEST(Compare, PackedTypes) {
     Tensor a(ElementType::i4, {3});
     Tensor b(ElementType::i4, {3});

@@ -91,7 +91,7 @@ struct Judgement {
 };
 
 Judgement judge(const Loaded& loaded, const std::vector<std::vector<Tensor>>& outputs, const std::vector<std::vector<Tensor>>& reference) {
-    const Tolerance tolerance = tolerance_for(loaded.profile.category, loaded.model.outputs, loaded.profile.quantized);
+    const Tolerance tolerance = tolerance_for(loaded.profile, loaded.model.outputs);
     Judgement judgement;
     for (std::size_t set = 0; set < outputs.size(); ++set) {
         if (reference[set].empty()) continue;

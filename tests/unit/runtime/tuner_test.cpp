@@ -90,6 +90,21 @@ TEST(Tuner, IfTheBestIsNotAdmittedTheExactOneIsTriedWhateverTheTime) {
     EXPECT_TRUE(exact->latency_ms.has_value());
 }
 
+TEST(Tuner, APredictionThatIsNotKeptEndsNoSearch) {
+    SlowFactory factory(std::chrono::milliseconds(30));
+    factory.made_by.engines["slow"] = [](std::span<const Tensor> inputs, std::span<Tensor> outputs, const std::atomic<bool>& cancelled) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        testing::scale_by(2)(inputs, outputs, cancelled);
+    };
+    Tuning tuning({{"processor", "cpu:0", Precision::f32, 1, 1, 1},
+                   {"slow", "gpu:0", Precision::f32, 1, 1, 1},
+                   {"accelerator", "gpu:0", Precision::f32, 1, 1, 1}});
+    tuning.predict({10, 1, 2});
+    const TuneResult result = tune(tuning.request, factory);
+    EXPECT_NE(outcome_of(result, "slow", Precision::f32), nullptr) << "predicted best";
+    EXPECT_NE(outcome_of(result, "accelerator", Precision::f32), nullptr) << "and predicted to be faster than that one ran";
+}
+
 TEST(Tuner, WhatIsPredictedLittleBetterHasToBeInTime) {
     SlowFactory factory(std::chrono::milliseconds(30));
     Tuning tuning({{"processor", "cpu:0", Precision::f32, 1, 1, 1}, {"accelerator", "gpu:0", Precision::f16, 1, 1, 1}});
