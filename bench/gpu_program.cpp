@@ -21,6 +21,8 @@
 #include <thread>
 #include <vector>
 
+#include "cache/backend_cache.hpp"
+#include "driver/kept.hpp"
 #include "gpu.hpp"
 #include "lower/lower.hpp"
 #include "openvino/runtime/core.hpp"
@@ -261,6 +263,9 @@ int run(const std::vector<std::string>& arguments) {
 
 int main(int count, char** values) {
     try {
+        namespace cache = ai_vmm::cache;
+        const auto store = std::make_shared<cache::ArtifactStore>(cache::ArtifactStore::Options{.directory = cache::default_directory()});
+        cuda::keep_in(std::make_shared<cache::BackendCache>(store, "cuda"));
         return run({values + 1, values + count});
     } catch (const std::exception& error) {
         std::cerr << "gpu_program: " << error.what() << '\n';

@@ -6,6 +6,7 @@
 
 #include "backend.hpp"
 #include "driver/discovery.hpp"
+#include "driver/kept.hpp"
 #include "driver/nvrtc.hpp"
 #include "gpu.hpp"
 
@@ -31,6 +32,7 @@ std::vector<DeviceEntry> discover() {
 class CudaBackend final : public Backend {
 public:
     CudaBackend() : Backend(discover, engines()) {}
+    void use_cache(std::shared_ptr<backend::Cache> cache) override { keep_in(std::move(cache)); }
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "base/hash.hpp"
 #include "base/log.hpp"
 #include "base/memory.hpp"
+#include "cache/backend_cache.hpp"
 #include "graph/analyser.hpp"
 #include "graph/cutter.hpp"
 #include "optimization/equivalence.hpp"
@@ -185,8 +186,19 @@ struct Deployer::Job {
     }
 };
 
-Deployer::Deployer(std::shared_ptr<hal::Registry> registry, std::shared_ptr<cache::ArtifactStore> store, Progress progress)
-    : registry_(std::move(registry)), store_(std::move(store)), progress_(std::move(progress)) {}
+Deployer::Deployer(std::shared_ptr<hal::Registry> registry, std::shared_ptr<cache::ArtifactStore> store,
+                   std::shared_ptr<cache::ArtifactStore> backends_store, Progress progress)
+    : registry_(std::move(registry)), store_(std::move(store)), progress_(std::move(progress)) {
+    for (backend::Backend* backend : registry_->backends()) {
+        std::shared_ptr<backend::Cache> cache;
+        if (backends_store->enabled()) cache = std::make_shared<cache::BackendCache>(backends_store, std::string(backend->name()));
+        caches_.emplace_back(backend, std::move(cache));
+    }
+}
+
+void Deployer::lend_cache() {
+    for (const auto& [backend, cache] : caches_) backend->use_cache(cache);
+}
 
 Hardware Deployer::hardware(bool refresh) { return registry_->discover(refresh); }
 
@@ -204,6 +216,7 @@ ModelProfile Deployer::inspect(const ModelSource& source) {
 }
 
 std::vector<CandidateOutline> Deployer::outlines(const ModelSource& source, const Constraints& constraints) {
+    lend_cache();
     const graph::Located located = graph::locate(source);
     const backend::Model model = graph::read_model(located, {.progress = progress_});
     check_shape_names(constraints, model.inputs);
@@ -242,6 +255,7 @@ std::vector<CandidateOutline> Deployer::outlines(const ModelSource& source, cons
 
 Deployed Deployer::deploy(const ModelSource& source, const Constraints& constraints, int thread_budget) {
     const Clock::time_point start = Clock::now();
+    lend_cache();
     const auto report = [&](const char* stage, double fraction) {
         if (progress_) progress_(stage, fraction);
     };

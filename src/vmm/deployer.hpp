@@ -38,7 +38,9 @@ struct Deployed {
 /// The way from a source to a running stage: locate, look into the cache, read, analyse, plan, tune, decide, store. Thread-safe.
 class Deployer {
 public:
-    Deployer(std::shared_ptr<hal::Registry> registry, std::shared_ptr<cache::ArtifactStore> store, Progress progress);
+    /// @param backends_store  where backends keep what they work out
+    Deployer(std::shared_ptr<hal::Registry> registry, std::shared_ptr<cache::ArtifactStore> store,
+             std::shared_ptr<cache::ArtifactStore> backends_store, Progress progress);
 
     /// Hardware with scores.
     [[nodiscard]] Hardware hardware(bool refresh = false);
@@ -57,11 +59,14 @@ private:
     [[nodiscard]] planning::PlanRequest plan_request(Job& job);
     void add_cuts(Job& job, planning::PlanRequest& request);
     [[nodiscard]] std::map<std::string, double> load_bias();
+    /// Backends are the process's: what they keep belongs into the cache of the VMM that is about to let them compile.
+    void lend_cache();
     void learn_bias(const std::vector<planning::Candidate>& candidates, const std::vector<planning::Outcome>& outcomes);
 
     const std::shared_ptr<hal::Registry> registry_;
     const std::shared_ptr<cache::ArtifactStore> store_;
     const Progress progress_;
+    std::vector<std::pair<backend::Backend*, std::shared_ptr<backend::Cache>>> caches_;
 };
 
 /// The decision and what it stands on, for people and as JSON.

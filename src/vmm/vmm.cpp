@@ -183,6 +183,7 @@ struct VMM::Impl {
     Options options;
     std::shared_ptr<hal::Registry> registry;
     std::shared_ptr<cache::ArtifactStore> store;
+    std::shared_ptr<cache::ArtifactStore> backends_store;  ///< of the same folder; apart so that hits and misses count deployments
     std::shared_ptr<runtime::ThreadAccount> account;
     std::unique_ptr<Deployer> deployer;
     mutable std::mutex mutex;  // guards `deployments`
@@ -190,10 +191,12 @@ struct VMM::Impl {
 
     explicit Impl(Options given) : options(std::move(given)) {
         registry = std::make_shared<hal::Registry>(hal::Registry::Options{options.backend_paths, options.load_installed_backends});
-        store = std::make_shared<cache::ArtifactStore>(cache::ArtifactStore::Options{
-            options.cache_dir.empty() ? cache::default_directory() : options.cache_dir, options.cache_limit_bytes, options.use_cache});
+        const cache::ArtifactStore::Options folder{options.cache_dir.empty() ? cache::default_directory() : options.cache_dir,
+                                                   options.cache_limit_bytes, options.use_cache};
+        store = std::make_shared<cache::ArtifactStore>(folder);
+        backends_store = std::make_shared<cache::ArtifactStore>(folder);
         account = std::make_shared<runtime::ThreadAccount>(hal::host_cpu().compute_units);
-        deployer = std::make_unique<Deployer>(registry, store, options.progress);
+        deployer = std::make_unique<Deployer>(registry, store, backends_store, options.progress);
     }
 
     std::unique_ptr<Deployment::Impl> start(const ModelSource& source, const Constraints& constraints, std::string name, int thread_budget) {
@@ -319,7 +322,7 @@ Metrics VMM::metrics() const {
     const cache::ArtifactStore::Counters counters = impl_->store->counters();
     metrics.cache_hits = counters.hits;
     metrics.cache_misses = counters.misses;
-    metrics.cache_damaged = counters.damaged;
+    metrics.cache_damaged = counters.damaged + impl_->backends_store->counters().damaged;
     metrics.threads_total = impl_->account->total();
     metrics.threads_in_use = impl_->account->in_use();
     return metrics;

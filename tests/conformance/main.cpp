@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/backend_cache.hpp"
 #include "suite.hpp"
 
 namespace ai_vmm::conformance {
@@ -143,6 +144,9 @@ int run(int argc, char** argv) {
     static const Options options = parse(argc, argv);
     static const Expectations expectations = options.expected.empty() ? Expectations{} : Expectations(options.expected);
     static const Subject subject = load_subject(options.backend, options.device);
+    // What backends keep goes where a VMM would put it.
+    const auto store = std::make_shared<cache::ArtifactStore>(cache::ArtifactStore::Options{.directory = cache::default_directory()});
+    subject.backend->use_cache(std::make_shared<cache::BackendCache>(store, std::string(subject.backend->name())));
     static Tests tests;
     for (auto* add : {add_interface_tests, add_output_tests, add_concurrency_tests, add_type_tests, add_elementwise_tests, add_matrix_tests,
                       add_movement_tests, add_reduction_tests, add_sequence_tests}) {

@@ -2,11 +2,9 @@
 /// What can be said of the driver without a GPU: how a machine without one is told, and calibration on a device of the processor.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "ai_vmm/error.hpp"
-#include "base/file.hpp"
 #include "cuda/host_device.hpp"
+#include "cuda/kept_fixture.hpp"
 #include "driver/discovery.hpp"
 #include "driver/driver_device.hpp"
 #include "driver/nvml.hpp"
@@ -36,8 +34,7 @@ TEST(CudaDriver, PrecisionsFollowTheGeneration) {
 }
 
 TEST(CudaCalibration, IsKept) {
-    const base::TemporaryDirectory folder;
-    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
+    const KeptInAFolder folder;
     HostDevice device({.memory_bytes = 64 << 20});
     const auto first = calibration(device, "a device");
     EXPECT_GT(first.copy_gb_s, 0);

@@ -216,8 +216,7 @@ KernelSource channels_together() {
 }
 
 TEST(CudaFusion, TheFormsForGpusCompile) {
-    const base::TemporaryDirectory folder;
-    if (const std::string missing = nvrtc_missing(folder); !missing.empty()) GTEST_SKIP() << missing;
+    if (const std::string missing = nvrtc_missing(); !missing.empty()) GTEST_SKIP() << missing;
     Schedule schedule;
     schedule.kernels.push_back(channels_together().text);
     for (const Type type : {Type::f16, Type::bf16, Type::f32}) {

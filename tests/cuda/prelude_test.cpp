@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "ai_vmm/error.hpp"
-#include "base/file.hpp"
 #include "cuda/host_device.hpp"
+#include "cuda/kept_fixture.hpp"
 #include "device/shared_library.hpp"
 #include "driver/choice_store.hpp"
 #include "driver/kernel_compiler.hpp"
@@ -70,14 +70,13 @@ class WithNvrtc : public testing::Test {
 protected:
     void SetUp() override {
         if (std::getenv("AI_VMM_CUDA_LIBRARIES") == nullptr) ::setenv("AI_VMM_CUDA_LIBRARIES", AI_VMM_TEST_CUDA_ENV "/lib", 1);
-        ::setenv("AI_VMM_CACHE_DIR", folder_.path().c_str(), 1);
         try {
             (void)Nvrtc::get();
         } catch (const Error& error) {
             GTEST_SKIP() << error.what();
         }
     }
-    base::TemporaryDirectory folder_;
+    KeptInAFolder folder_;
 };
 
 TEST(CudaSources, TheCCompilerTakesEveryName) {
@@ -106,8 +105,7 @@ TEST(CudaSources, EveryKernelWaitsForTheOneBefore) {
 }
 
 TEST(CudaChoices, OutliveTheProcessPerDeviceAndDriver) {
-    const base::TemporaryDirectory folder;
-    ::setenv("AI_VMM_CACHE_DIR", folder.path().c_str(), 1);
+    KeptInAFolder folder;
     Capabilities device;
     device.name = "a GPU";
     device.compute_major = 9;
@@ -118,6 +116,27 @@ TEST(CudaChoices, OutliveTheProcessPerDeviceAndDriver) {
     EXPECT_EQ(ChoiceStore(device, 13010).find("product of 3 and 4"), std::nullopt);
     device.name = "another GPU";
     EXPECT_EQ(ChoiceStore(device, 13000).find("product of 3 and 4"), std::nullopt);
+
+    // Listed, and gone with the rest.
+    const CacheReport report = folder.store().report();
+    ASSERT_EQ(report.entries.size(), 1U);
+    EXPECT_EQ(report.entries[0].kind, "library choice");
+    EXPECT_EQ(report.entries[0].model, "cuda");
+    device.name = "a GPU";
+    folder.store().clear();
+    EXPECT_EQ(ChoiceStore(device, 13000).find("product of 3 and 4"), std::nullopt);
+}
+
+TEST(CudaChoices, AreNotKeptWithoutAPlace) {
+    keep_in(nullptr);
+    Capabilities device;
+    const ChoiceStore store(device, 13000);
+    store.keep("product of 3 and 4", "engine 7");
+    EXPECT_EQ(store.find("product of 3 and 4"), std::nullopt);
+    KeptInAFolder folder;
+    EXPECT_EQ(store.find("product of 3 and 4"), std::nullopt);
+    store.keep("product of 3 and 4", "engine 7");
+    EXPECT_EQ(store.find("product of 3 and 4"), "engine 7") << "the place is looked up at each use";
 }
 
 TEST_F(WithNvrtc, AGpuTooNewForTheCompilerGetsPtx) {
@@ -133,6 +152,9 @@ TEST_F(WithNvrtc, SecondProcessFindsTheCode) {
     const auto start = compiler_counters();
     const auto first = compile_kernels(source, hopper);
     EXPECT_EQ(compiler_counters().compiled, start.compiled + 1);
+    const CacheReport report = folder_.store().report();
+    ASSERT_EQ(report.entries.size(), 1U);
+    EXPECT_EQ(report.entries[0].kind, "CUDA kernels");
     EXPECT_EQ(*compile_kernels(source, hopper), *first);
     EXPECT_EQ(compiler_counters().from_process, start.from_process + 1);
 

@@ -79,8 +79,7 @@ TEST(CudaVectorViews, WindowsAreReadInVectors) {
 }
 
 TEST(CudaVectorViews, NvrtcTakesThem) {
-    const base::TemporaryDirectory folder;
-    if (const std::string missing = nvrtc_missing(folder); !missing.empty()) GTEST_SKIP() << missing;
+    if (const std::string missing = nvrtc_missing(); !missing.empty()) GTEST_SKIP() << missing;
     HostDevice device;
     for (const Type type : {Type::f16, Type::bf16, Type::f32, Type::i64, Type::u8}) {
         EXPECT_NO_THROW(

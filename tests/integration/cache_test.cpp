@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "fixture.hpp"
 
 namespace ai_vmm::integration {
@@ -87,6 +89,49 @@ TEST_F(Cache, ClearAndCollect) {
     EXPECT_EQ(vmm.cache_report().entries.size(), 0U);
     (void)vmm.deploy(bundled("digits_cnn.onnx"), quick());
     EXPECT_GT(vmm.cache_collect(1), 0);
+}
+
+TEST_F(Cache, HoldsWhatBackendsKeep) {
+    const auto with_null = [&](const char* place) {
+        VMM::Options options{.cache_dir = folder_ / place};
+        options.backend_paths = {fs::path(AI_VMM_BINARY_DIR) / "lib/test_backends/libai_vmm_backend_null.so"};
+        options.load_installed_backends = false;
+        return options;
+    };
+    const auto kept = [](const VMM& vmm) {
+        const CacheReport report = vmm.cache_report();
+        return std::ranges::count_if(report.entries, [](const CacheEntry& entry) {
+            if (entry.kind != "null choice") return false;
+            EXPECT_EQ(entry.model, "null");
+            EXPECT_GT(entry.size_bytes, 0);
+            return true;
+        });
+    };
+    const Constraints constraints{.tune = std::chrono::milliseconds(0)};
+    VMM first(with_null("first"));
+    (void)first.deploy(bundled("digits_cnn.onnx"), constraints);
+    EXPECT_EQ(kept(first), 1);
+    // The backend is the same one in the whole process: each VMM's folder gets what was compiled for that VMM.
+    VMM second(with_null("second"));
+    EXPECT_EQ(kept(second), 0);
+    (void)second.deploy(bundled("digits_cnn.onnx"), constraints);
+    EXPECT_EQ(kept(second), 1);
+    EXPECT_GT(first.cache_clear(), 0);
+    EXPECT_EQ(kept(first), 0);
+    (void)first.deploy(bundled("digits_cnn.onnx"), constraints);
+    EXPECT_EQ(kept(first), 1);
+
+    VMM::Options small = with_null("small");
+    small.cache_limit_bytes = 1;
+    VMM limited(small);
+    (void)limited.deploy(bundled("digits_cnn.onnx"), constraints);
+    EXPECT_EQ(kept(limited), 0);
+
+    first.cache_clear();
+    VMM::Options off = with_null("first");
+    off.use_cache = false;
+    (void)VMM(off).deploy(bundled("digits_cnn.onnx"), constraints);
+    EXPECT_EQ(kept(first), 0);
 }
 
 TEST_F(Cache, CanBeLeftOut) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdio>
-#include <span>
+#include <string>
 
-#include "cache/artifact_store.hpp"
 #include "driver/discovery.hpp"
+#include "driver/kept.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
@@ -82,21 +82,21 @@ Calibration measure(Device& device) {
 }
 
 Calibration calibration(Device& device, const std::string& identity) {
-    cache::ArtifactStore store({.directory = cache::default_directory() / "cuda", .limit_bytes = std::int64_t{1} << 30});
-    const cache::KeyParts key{{"kind", "CUDA calibration 1"}, {"device", identity}};
+    const auto cache = kept();
+    const backend::Cache::Key key{{"kind", "calibration"}, {"version", "1"}, {"device", identity}};
     Calibration result;
-    if (const auto entry = store.find(key)) {
-        const auto* const text = entry->find("calibration");
-        if (text != nullptr && std::sscanf(text->c_str(), "%lf %lf %lf %lf %lf %lf", &result.copy_gb_s, &result.upload_gb_s, &result.download_gb_s,
-                                           &result.launch_us, &result.graph_node_us, &result.graph_launch_us) == 6) {
+    if (const auto pieces = cache ? cache->find(key) : std::nullopt; pieces && !pieces->empty()) {
+        if (std::sscanf(pieces->front().c_str(), "%lf %lf %lf %lf %lf %lf", &result.copy_gb_s, &result.upload_gb_s, &result.download_gb_s,
+                        &result.launch_us, &result.graph_node_us, &result.graph_launch_us) == 6) {
             return result;
         }
     }
     result = measure(device);
     char text[256];
-    const int size = std::snprintf(text, sizeof(text), "%.17g %.17g %.17g %.17g %.17g %.17g", result.copy_gb_s, result.upload_gb_s,
-                                   result.download_gb_s, result.launch_us, result.graph_node_us, result.graph_launch_us);
-    (void)store.put(key, "CUDA calibration", {{"calibration", std::as_bytes(std::span(text, static_cast<std::size_t>(size)))}});
+    std::snprintf(text, sizeof(text), "%.17g %.17g %.17g %.17g %.17g %.17g", result.copy_gb_s, result.upload_gb_s, result.download_gb_s,
+                  result.launch_us, result.graph_node_us, result.graph_launch_us);
+    const std::string piece = text;
+    if (cache) cache->put(key, {&piece, 1});
     return result;
 }
 

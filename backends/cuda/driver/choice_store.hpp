@@ -8,7 +8,7 @@
 
 namespace ai_vmm::cuda {
 
-/// Engines that vendor libraries were found to be fastest with, kept on disk beside the compiled kernels: another process need not time them again.
+/// Engines that vendor libraries were found to be fastest with, kept in the cache (driver/kept.hpp): another process need not time them again.
 /// An entry belongs to a specification, a device's model and a driver; a choice names its library's version itself. Thread-safe, and safe among
 /// processes. What can't be read or written is as if it were not there.
 class ChoiceStore {

@@ -35,7 +35,7 @@ struct Calibration {
 /// Measures; takes some 100 ms and a 32nd of the free memory, 512 MiB at most. The device should be idle.
 /// @throws Error(internal, resource_exhausted).
 [[nodiscard]] Calibration measure(Device& device);
-/// As measured before under this identity (UUID and driver), else measured now and kept in the user's cache folder.
+/// As measured before under this identity (UUID and driver), else measured now and kept in the cache (driver/kept.hpp).
 [[nodiscard]] Calibration calibration(Device& device, const std::string& identity);
 
 }  // namespace ai_vmm::cuda

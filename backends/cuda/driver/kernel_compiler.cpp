@@ -11,8 +11,8 @@
 #include <thread>
 
 #include "base/hash.hpp"
-#include "cache/artifact_store.hpp"
 #include "device/device.hpp"
+#include "driver/kept.hpp"
 #include "driver/nvrtc.hpp"
 #include "driver/prelude.hpp"
 
@@ -20,7 +20,6 @@ namespace ai_vmm::cuda {
 namespace {
 
 constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
-constexpr std::int64_t kStoreBytes = std::int64_t{1} << 30;
 /// A program costs tens of milliseconds before its first kernel: fewer kernels than this are not worth another thread.
 constexpr std::size_t kPartsPerThread = 4;
 
@@ -74,7 +73,7 @@ DeviceCode compile(const std::string& source, const CodeTarget& target) {
     return code;
 }
 
-cache::KeyParts key_parts(const std::string& source, const CodeTarget& target) {
+backend::Cache::Key cache_key(const std::string& source, const CodeTarget& target) {
     base::Sha256 hash;
     hash.update(kDevicePrelude).update(kConversions).update(source);
     return {{"kind", "CUDA kernels"},
@@ -85,7 +84,7 @@ cache::KeyParts key_parts(const std::string& source, const CodeTarget& target) {
             {"compiler", "NVRTC " + Nvrtc::get().version()}};
 }
 
-/// Code of this process, and the store behind it.
+/// Code of this process.
 class Kept {
 public:
     static Kept& get() {
@@ -114,10 +113,6 @@ public:
         code_.clear();
         bytes_ = 0;
     }
-    /// A store per use: opening one is cheap, and the folder follows the environment.
-    static cache::ArtifactStore store() {
-        return cache::ArtifactStore({.directory = cache::default_directory() / "cuda", .limit_bytes = kStoreBytes});
-    }
 
     std::atomic<long> compiled{0}, from_store{0}, from_process{0};
 
@@ -132,41 +127,39 @@ private:
     std::size_t bytes_ = 0;
 };
 
-std::shared_ptr<const DeviceCode> stored(const cache::KeyParts& parts) {
-    const auto entry = Kept::store().find(parts);
-    if (!entry || entry->parts.empty()) return nullptr;
-    auto code = std::make_shared<DeviceCode>();
-    for (const auto& part : entry->parts) code->push_back(part.second);
-    return code;
+std::shared_ptr<const DeviceCode> stored(backend::Cache* cache, const backend::Cache::Key& key) {
+    auto pieces = cache != nullptr ? cache->find(key) : std::nullopt;
+    if (!pieces || pieces->empty()) return nullptr;
+    return std::make_shared<const DeviceCode>(std::move(*pieces));
 }
 
 }  // namespace
 
 std::shared_ptr<const DeviceCode> compile_kernels(const std::string& source, const CodeTarget& target) {
-    auto& kept = Kept::get();
-    const auto parts = key_parts(source, target);
-    const auto key = cache::ArtifactStore::make_key(parts);
-    if (auto code = kept.find(key)) {
-        ++kept.from_process;
+    auto& mine = Kept::get();
+    const auto key = cache_key(source, target);
+    std::string name;
+    for (const auto& [what, value] : key) name.append(value).append("\n");
+    if (auto code = mine.find(name)) {
+        ++mine.from_process;
         return code;
     }
-    if (auto code = stored(parts)) {
-        ++kept.from_store;
-        kept.keep(key, code);
+    const auto cache = kept();
+    if (auto code = stored(cache.get(), key)) {
+        ++mine.from_store;
+        mine.keep(name, code);
         return code;
     }
     const auto code = std::make_shared<const DeviceCode>(compile(source, target));
-    ++kept.compiled;
-    std::vector<cache::NewPart> contents;
-    for (std::size_t i = 0; i < code->size(); ++i) contents.emplace_back("code" + std::to_string(i), std::as_bytes(std::span((*code)[i])));
-    (void)Kept::store().put(parts, "CUDA kernels", contents);
-    kept.keep(key, code);
+    ++mine.compiled;
+    if (cache) cache->put(key, *code);
+    mine.keep(name, code);
     return code;
 }
 
 CompilerCounters compiler_counters() {
-    const auto& kept = Kept::get();
-    return {.compiled = kept.compiled, .from_store = kept.from_store, .from_process = kept.from_process};
+    const auto& mine = Kept::get();
+    return {.compiled = mine.compiled, .from_store = mine.from_store, .from_process = mine.from_process};
 }
 
 void forget_compiled_kernels() { Kept::get().forget(); }

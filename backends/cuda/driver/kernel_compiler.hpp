@@ -18,8 +18,7 @@ struct CodeTarget {
 };
 
 /// Compiles `source` behind the device's prelude, its parts (kModulePart) shared out over several threads.
-/// Code is kept for the process, and by a store in the user's cache folder (ArtifactStore: whole entries only, checksums, least recently used first
-/// above 1 GiB) for later ones, under the source, the prelude, the target and NVRTC's version.
+/// Code is kept for the process, and in the cache (driver/kept.hpp) for later ones, under the source, the prelude, the target and NVRTC's version.
 /// @throws Error(unavailable) no NVRTC; Error(internal) with the compiler's messages.
 [[nodiscard]] std::shared_ptr<const DeviceCode> compile_kernels(const std::string& source, const CodeTarget& target);
 

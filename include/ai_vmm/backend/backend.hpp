@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <iosfwd>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -120,6 +121,20 @@ public:
     virtual void export_blob(std::ostream& out) const;
 };
 
+/// What a backend keeps between processes because it takes long to work out: a part of the VMM's artifact cache, in its folder and under its limit.
+/// An entry appears whole or not at all, is checked for damage before it is returned, and may be gone at any time. Thread-safe; a folder that can't
+/// be used is an empty one.
+class Cache {
+public:
+    /// Everything that an entry depends on, as name and value: versions, devices, options. "kind" is what people are shown.
+    using Key = std::vector<std::pair<std::string, std::string>>;
+
+    virtual ~Cache() = default;
+    /// The pieces that were put under an equal key by a backend of this name, or nothing.
+    [[nodiscard]] virtual std::optional<std::vector<std::string>> find(const Key& key) = 0;
+    virtual void put(const Key& key, std::span<const std::string> pieces) = 0;
+};
+
 /// An engine on the devices it reaches. Thread-safe; lives until the process ends.
 class Backend {
 public:
@@ -157,6 +172,10 @@ public:
     /// @throws Error(unimplemented) a place that this backend doesn't reach; Error(invalid_argument) an address that is not there;
     ///         Error(resource_exhausted) no memory.
     virtual void copy(const Tensor& from, Tensor& to);
+
+    /// Where to keep things from now on, instead of where it was told before; null: nowhere. Called before a VMM lets it compile, from any thread: of
+    /// several VMMs in a process the one that deployed last decides.
+    virtual void use_cache(std::shared_ptr<Cache> /*cache*/) {}
 };
 
 /// What a backend library exports under the C symbol `ai_vmm_backend_entry` (a function returning a pointer to one of these).
