@@ -27,6 +27,7 @@ std::string_view op_name(const Node& node) noexcept {
         std::string_view operator()(const Compute& what) const { return what.op; }
         std::string_view operator()(const Rowwise& what) const { return what.op; }
         std::string_view operator()(const Matmul&) const { return "Matmul"; }
+        std::string_view operator()(const PackedProduct&) const { return "PackedProduct"; }
         std::string_view operator()(const Convolution& what) const { return what.spec.transposed ? "ConvolutionTranspose" : "Convolution"; }
         std::string_view operator()(const Attention&) const { return "Attention"; }
         std::string_view operator()(const Excitation&) const { return "Excitation"; }
@@ -101,8 +102,9 @@ ValueId Builder::add_value(Type type, Dims dims, Source source, int index) {
     return static_cast<ValueId>(graph_.values.size() - 1);
 }
 
-std::vector<ValueId> Builder::add_node(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
-                                       std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what) {
+std::vector<ValueId> Builder::add_node(
+    const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
+    std::variant<Compute, Rowwise, Matmul, PackedProduct, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what) {
     Node node{std::move(what), std::move(inputs), {}, name_};
     for (const auto& [type, dims] : outputs) node.outputs.push_back(add_value(type, dims, Source::node, static_cast<int>(graph_.nodes.size())));
     graph_.nodes.push_back(node);
@@ -163,6 +165,10 @@ ValueId Builder::matmul(ValueId a, ValueId b, MatmulSpec spec) {
     const Type result = spec.result;
     Dims out{spec.batch, spec.m, spec.n};
     return add_node({{result, std::move(out)}}, {a, b}, Matmul{std::move(spec)}).front();
+}
+
+ValueId Builder::packed_product(std::vector<ValueId> inputs, const PackedProduct& what) {
+    return add_node({{what.spec.result, {1, what.spec.m, what.spec.n}}}, std::move(inputs), what).front();
 }
 
 ValueId Builder::convolution(std::vector<ValueId> inputs, ConvolutionSpec spec) {

@@ -57,8 +57,9 @@ struct Compute {
     View view{};
     std::string expression{};  ///< of a, b, …, the inputs at broadcast coordinates, where the body is no more than that; statements if it starts with
                                ///< "const "; else empty
-    std::string across{};  ///< the body for several elements side by side in a dimension that it only passes on to its one input (0 or 1): inK
-                           ///< gives a VECTOR, whose elements are v[u] in EACH { … }, FILLED(x) has x in all; empty: there is no such form
+    std::string across{};    ///< the body for several elements side by side in a dimension that it only passes on to its one input (0 or 1): inK
+                             ///< gives a VECTOR, whose elements are v[u] in EACH { … }, FILLED(x) has x in all; empty: there is no such form
+    bool every_run = false;  ///< of constants alone, and yet not to be kept: it takes more memory than what it is made from
 };
 
 /// Reductions over `axes` of an iteration space, one after another, and a result for each element of the space or each row. Bodies are as in Compute
@@ -85,6 +86,15 @@ struct Rowwise {
 /// residual where spec says so; strides in `spec` are filled by the scheduler. Output (batch, m, n).
 struct Matmul {
     MatmulSpec spec;
+};
+
+/// A product as Matmul with transpose_b and one batch, whose B is (Q - zero) * scale in f32. Inputs: A (1, m, k), Q (1, n, k) of `packed`, then scale
+/// (1, n, k / group; a float) and zero (as scale; a float, i8 or u8) where present, bias (n) and residual where spec says so.
+struct PackedProduct {
+    MatmulSpec spec;
+    Type packed = Type::i8;  ///< i8, u8, i4 or u4
+    std::int64_t group = 0;  ///< how many neighbours along k share a scale and a zero; divides k
+    bool scale = false, zero = false;
 };
 
 /// Inputs: X (N, C, spatial..), W (K, C/groups, spatial..), bias (K), residual (N, K, spatial..), as logical shapes; memory is channels-last.
@@ -147,7 +157,7 @@ struct HostCall {
 };
 
 struct Node {
-    std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what;
+    std::variant<Compute, Rowwise, Matmul, PackedProduct, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what;
     std::vector<ValueId> inputs;
     std::vector<ValueId> outputs;
     std::string name;  ///< of the model's operation it came from
@@ -198,6 +208,7 @@ public:
     ValueId compute(Type type, Dims dims, std::vector<ValueId> inputs, Compute what);
     ValueId rowwise(Type type, std::vector<ValueId> inputs, Rowwise what);
     ValueId matmul(ValueId a, ValueId b, MatmulSpec spec);
+    ValueId packed_product(std::vector<ValueId> inputs, const PackedProduct& what);
     ValueId convolution(std::vector<ValueId> inputs, ConvolutionSpec spec);
     ValueId attention(std::vector<ValueId> inputs, AttentionSpec spec);
     ValueId excitation(std::vector<ValueId> inputs, Excitation what);
@@ -216,8 +227,9 @@ public:
 
 private:
     ValueId add_value(Type type, Dims dims, Source source, int index);
-    std::vector<ValueId> add_node(const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
-                                  std::variant<Compute, Rowwise, Matmul, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what);
+    std::vector<ValueId> add_node(
+        const std::vector<std::pair<Type, Dims>>& outputs, std::vector<ValueId> inputs,
+        std::variant<Compute, Rowwise, Matmul, PackedProduct, Convolution, Attention, Excitation, Recurrent, Custom, HostCall> what);
     [[nodiscard]] bool constant(ValueId id) const { return value(id).source == Source::constant || constant_.count(id) != 0; }
 
     Graph& graph_;

@@ -17,7 +17,8 @@ std::vector<bool> constants_of(const Graph& graph) {
     std::vector<bool> constant(graph.values.size(), false);
     for (std::size_t id = 0; id < graph.values.size(); ++id) constant[id] = graph.values[id].source == Source::constant;
     for (const Node& node : graph.nodes) {
-        const bool all = !std::holds_alternative<HostCall>(node.what) &&
+        const auto* compute = std::get_if<Compute>(&node.what);
+        const bool all = !std::holds_alternative<HostCall>(node.what) && (compute == nullptr || !compute->every_run) &&
                          std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return constant[static_cast<std::size_t>(id)]; });
         for (ValueId id : node.outputs) constant[static_cast<std::size_t>(id)] = all;
     }

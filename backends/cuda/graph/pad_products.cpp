@@ -19,8 +19,9 @@ private:
     [[nodiscard]] bool constant(ValueId id) const {
         if (value(id).source == Source::constant) return true;
         const Node* node = producer(id);
+        const auto* compute = node == nullptr ? nullptr : std::get_if<Compute>(&node->what);
         return node != nullptr && !node->inputs.empty() &&
-               (std::holds_alternative<Compute>(node->what) || std::holds_alternative<Matmul>(node->what)) &&
+               ((compute != nullptr && !compute->every_run) || std::holds_alternative<Matmul>(node->what)) &&
                std::all_of(node->inputs.begin(), node->inputs.end(), [this](ValueId input) { return constant(input); });
     }
 

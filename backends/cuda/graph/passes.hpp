@@ -38,6 +38,15 @@ struct FuseOptions {
 /// elements one by one else.
 [[nodiscard]] Graph pad_products(Graph graph);
 
+/// Matrices of 8- and 4-bit integers with scales (and zeros) stay so in memory: products of few rows read them as they are (PackedProduct), those of
+/// many read numbers that every run computes into memory that others use before and after, and tables from which rows are taken become numbers where
+/// they are read. fuse() comes before, merge_products() behind.
+[[nodiscard]] Graph keep_packed(Graph graph);
+
+/// How many neighbours along k codegen's packed_kernel() takes at once: what 16, 8 or 4 bytes hold, at least 8; 0: it does not take the product,
+/// which has at most 8 rows, one batch and 16- or 32-bit floats.
+[[nodiscard]] std::int64_t packed_together(const PackedProduct& what);
+
 /// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.
 [[nodiscard]] Graph recognise_attention(Graph graph);
 

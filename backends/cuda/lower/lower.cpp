@@ -11,6 +11,7 @@
 #include "lower/context.hpp"
 #include "openvino/core/graph_util.hpp"
 #include "openvino/op/constant.hpp"
+#include "openvino/op/convert.hpp"
 #include "openvino/op/parameter.hpp"
 #include "openvino/op/result.hpp"
 #include "openvino/op/util/multi_subgraph_base.hpp"
@@ -283,6 +284,17 @@ void read_initial_values(ov::Model& model) {
     }
 }
 
+/// Weights of 8 and 4 bits stay what they are: folding would make floats of them here, in the host's memory already.
+void keep_small_integers(const ov::Model& model) {
+    for (const auto& node : model.get_ordered_ops()) {
+        if (!ov::is_type<ov::op::v0::Convert>(node) || !ov::is_type<ov::op::v0::Constant>(node->get_input_node_ptr(0))) continue;
+        const auto& from = node->get_input_element_type(0);
+        const bool small = from == ov::element::i8 || from == ov::element::u8 || from == ov::element::i4 || from == ov::element::u4;
+        if (small && node->get_output_element_type(0).is_real() && node->get_input_partial_shape(0).size() >= 2)
+            ov::pass::disable_constant_folding(node);
+    }
+}
+
 /// Adds operations of `model` and of the bodies in it that have no lowering.
 void find_missing(const ov::Model& model, std::vector<std::string>& missing) {
     for (const auto& node : model.get_ordered_ops()) {
@@ -313,6 +325,7 @@ std::shared_ptr<ov::Model> with_shapes(const ov::Model& model, const std::vector
         }
         read_initial_values(*copy);
         copy->validate_nodes_and_infer_types();
+        keep_small_integers(*copy);
         ov::pass::Manager manager;
         manager.register_pass<ov::pass::ConstantFolding>();
         manager.run_passes(copy);

@@ -12,6 +12,7 @@
 #include "ai_vmm/error.hpp"
 #include "codegen/attention.hpp"
 #include "codegen/excitation.hpp"
+#include "codegen/packed.hpp"
 #include "codegen/pointwise.hpp"
 #include "codegen/skinny.hpp"
 #include "graph/passes.hpp"
@@ -27,7 +28,7 @@ constexpr int kMostLeaves = 8;
 bool is_library(const Node& node) {
     return std::holds_alternative<Matmul>(node.what) || std::holds_alternative<Convolution>(node.what) ||
            std::holds_alternative<Attention>(node.what) || std::holds_alternative<Recurrent>(node.what) ||
-           std::holds_alternative<Excitation>(node.what);
+           std::holds_alternative<Excitation>(node.what) || std::holds_alternative<PackedProduct>(node.what);
 }
 
 /// Strides of `to` over memory that holds `from` with `strides`, if no copy is needed.
@@ -256,8 +257,9 @@ private:
             const Node& node = graph().nodes[n];
             for (std::size_t k = 0; k < node.inputs.size(); ++k)
                 consumers_[static_cast<std::size_t>(node.inputs[k])].emplace_back(static_cast<int>(n), static_cast<int>(k));
+            const auto* fixed = std::get_if<Compute>(&node.what);
             const bool constant =
-                !std::holds_alternative<HostCall>(node.what) &&
+                !std::holds_alternative<HostCall>(node.what) && (fixed == nullptr || !fixed->every_run) &&
                 std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return prepared_[static_cast<std::size_t>(id)]; });
             for (ValueId id : node.outputs) prepared_[static_cast<std::size_t>(id)] = constant;
         }
@@ -301,6 +303,8 @@ private:
             steps_for(node).push_back({Step::Kind::library, n, {}, arguments_of(n), node.name});
         } else if (std::holds_alternative<Excitation>(node.what)) {
             run_excitation(n);
+        } else if (std::holds_alternative<PackedProduct>(node.what)) {
+            run_packed(n);
         } else {
             visit_library(n);
         }
@@ -419,7 +423,8 @@ private:
         if (compute.view.kind == View::Kind::none || (outputs_.count(shown) != 0 && shown_.count(shown) == 0)) return false;
         const ValueId from = node.inputs.front(), to = node.outputs.front();
         const auto& source = place(from);
-        if (!source || bits(value(from).type) == 4) return false;
+        // Halves of bytes have no address: only a look at all of them is one at the same memory.
+        if (!source || (bits(value(from).type) == 4 && (compute.view.kind != View::Kind::reshape || source->offset != 0))) return false;
         const Dims& in = value(from).dims;
         const Dims& out = value(to).dims;
         Place result{source->root, Dims(out.size(), 0), source->offset};
@@ -855,6 +860,26 @@ private:
         emit(skinny_kernel(graph(), out_.places, node, spec, target_), node);
     }
 
+    void run_packed(int n) {
+        PackedProduct what = std::get<PackedProduct>(graph().nodes[static_cast<std::size_t>(n)].what);
+        const auto input = [&](std::size_t k) { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
+        const Dims dims = value(input(0)).dims;  // a copy grows the graph
+        const std::size_t rows = what.spec.transpose_a ? 2 : 1, inner = 3 - rows;
+        const auto stride = [&](std::size_t d) { return dims[d] == 1 ? (d == inner ? 1 : what.spec.k) : place(input(0))->strides[d]; };
+        if (!place(input(0)) || !fits_skinny(what.spec, stride(rows), stride(inner), place(input(0))->offset)) {
+            Dims strides(3, what.spec.k);
+            strides[0] = dims[1] * dims[2];
+            strides[inner] = 1;
+            copy_into(n, 0, strides);
+        }
+        what.spec.row_stride_a = stride(rows);
+        const std::size_t inputs = graph().nodes[static_cast<std::size_t>(n)].inputs.size();
+        for (std::size_t k = 1; k < inputs; ++k) require_own_layout(n, k, row_major_strides(value(input(k)).dims));
+        place_row_major(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
+        const Node node = graph().nodes[static_cast<std::size_t>(n)];
+        emit(packed_kernel(graph(), out_.places, node, what, target_), node);
+    }
+
     void run_short_attention(int n) {
         AttentionSpec spec = std::get<Attention>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
         const auto input = [&](std::size_t k) { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
@@ -1023,7 +1048,7 @@ bool Schedule::has_host_steps() const {
 Schedule make_schedule(Graph graph, Device& device) {
     graph = recognise_attention(simplify(choose_recurrences(std::move(graph), device)));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
-    graph = pad_products(merge_products(recognise_excitation(products_of_patches(fuse(std::move(graph))))));
+    graph = pad_products(merge_products(keep_packed(recognise_excitation(products_of_patches(fuse(std::move(graph)))))));
     for (;;) {
         try {
             return Scheduler(graph, device).run();

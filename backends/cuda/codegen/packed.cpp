@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codegen/packed.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "codegen/text.hpp"
+#include "graph/passes.hpp"
+
+namespace ai_vmm::cuda {
+
+KernelSource packed_kernel(const Graph& graph, const Places& places, const Node& node, const PackedProduct& what, const CodegenTarget& target) {
+    const MatmulSpec& spec = what.spec;
+    const std::int64_t width = packed_together(what), vectors = spec.k / width, block = target.threads_per_block, groups_of_row = spec.k / what.group;
+    const int unit = static_cast<int>(width) * bits(what.packed) / 8, wide = 128 / bits(spec.type);
+    // As in skinny_kernel().
+    std::int64_t lanes = 1;
+    while (lanes < std::min<std::int64_t>(32, block) && lanes < vectors &&
+           (lanes * 4 < vectors || spec.n * lanes < target.multiprocessors * block / 2))
+        lanes *= 2;
+    const std::int64_t across = block / lanes;
+
+    Functions functions(graph, places);
+    functions.use({spec.n, spec.k}, {spec.k, 1});
+    functions.use({spec.m, spec.k}, {spec.row_stride_a, 1});
+    std::size_t input = 0;
+    const auto next = [&] { return functions.argument(node.inputs[input++], false); };
+    const auto type_of = [&](std::size_t k) { return graph.value(node.inputs[k]).type; };
+    const std::string a = next(), b = next();
+    const std::string group = groups_of_row == 1 ? "column" : fmt::format("column * (idx){} + e / (idx){}", groups_of_row, what.group);
+    std::string factors;
+    if (what.scale) {
+        const Type type = type_of(input);
+        factors += fmt::format("    const f32 s = {};\n", load(type, next(), group));
+    }
+    if (what.zero) {
+        const Type type = type_of(input);
+        factors += fmt::format("    const f32 z = (f32){};\n", load(type, next(), group));
+    }
+    std::string sum = "acc[r]";
+    if (spec.alpha != 1) sum += fmt::format(" * {}", literal(Type::f32, spec.alpha));
+    if (spec.bias) sum += " + " + load(spec.bias_type, next(), "column");
+    const std::string at = fmt::format("r * (idx){} + column", spec.n);
+    if (spec.residual) sum += " + " + load(spec.result, next(), at);
+    const std::string out = functions.argument(node.outputs.front(), true);
+
+    // Eight integers after one another: those of one word, or of two.
+    std::string integer;
+    if (bits(what.packed) == 4) {
+        integer = what.packed == Type::u4 ? "(q.w[c] >> (4 * v)) & 15u" : "(i32)(q.w[c] << (28 - 4 * v)) >> 28";
+    } else {
+        integer = what.packed == Type::u8 ? "(q.w[c * 2 + v / 4] >> (8 * (v % 4))) & 255u" : "(i32)(q.w[c * 2 + v / 4] << (24 - 8 * (v % 4))) >> 24";
+    }
+    const std::string from = fmt::format("(const u8*){} + (column * (idx){} + e) / {}", b, spec.k, 8 / bits(what.packed));
+    const std::string fetch = unit == 16  ? fmt::format("const words4 q = load16({});", from)
+                              : unit == 8 ? fmt::format("const words2 q = load8({});", from)
+                                          : fmt::format("words2 q; q.w[0] = load4({}); q.w[1] = 0;", from);
+
+    std::string text = fmt::format("typedef union {{ words4 w; {} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n",
+                                   storage_type(spec.type), wide, activation_expression(spec.activation, Type::f32));
+    text += fmt::format(
+        "KERNEL(@)(@_P) {{\n  const int lane = THREAD % {0};\n  const i64 column64 = (i64)GROUP * {1} + THREAD / {0};\n  const int active = column64 "
+        "< {2}ll;\n  const idx column = active ? (idx)column64 : 0;\n  f32 acc[{3}];\n  UNROLL\n  for (int r = 0; r < {3}; ++r) acc[r] = 0;\n",
+        lanes, across, spec.n, spec.m);
+    text += fmt::format("  if (active) for (idx e = lane * {0}; e < (idx){1}; e += {2}) {{\n    {3}\n{4}    UNROLL\n", width, spec.k, lanes * width,
+                        fetch, factors);
+    text += fmt::format(
+        "    for (int c = 0; c < {}; ++c) {{\n      f32 y[8];\n      UNROLL\n      for (int v = 0; v < 8; ++v) y[v] = (f32)({}){};\n      UNROLL\n",
+        width / 8, integer, what.zero ? " - z" : "");
+    text += fmt::format(
+        "      for (int r = 0; r < {0}; ++r) {{\n        f32 part = 0;\n        UNROLL\n        for (int h = 0; h < {1}; ++h) {{\n          @_t x;\n "
+        "    "
+        "     x.w = load16({2} + (r * (idx){3} + e + c * 8 + h * {4}));\n          UNROLL\n          for (int v = 0; v < {4}; ++v) part += {5} * y[h "
+        "* "
+        "{4} + v];\n        }}\n        acc[r] += part{6};\n      }}\n    }}\n  }}\n",
+        spec.m, 8 / wide, a, spec.row_stride_a, wide, load(spec.type, "x.v", "v"), what.scale ? " * s" : "");
+    if (lanes > 1) {
+        text += fmt::format(
+            "  for (int w = {}; w > 0; w >>= 1) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) acc[r] += SHUFFLE_XOR_F32(acc[r], w);\n  }}\n",
+            lanes / 2, spec.m);
+    }
+    text += fmt::format("  if (active && lane == 0) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) {{ const f32 d = @_a({}); {} }}\n  }}\n}}\n",
+                        spec.m, sum, store(spec.result, out, at, "d"));
+    return functions.finish(text, groups((spec.n + across - 1) / across, target.threads_per_block));
+}
+
+}  // namespace ai_vmm::cuda
