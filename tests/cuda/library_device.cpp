@@ -28,6 +28,7 @@ double get(Type type, std::uint64_t base, std::int64_t at) {
             std::memcpy(&value, &word, sizeof value);
             return value;
         }
+        case Type::i8: return read(std::int8_t{});
         default: return read(float{});
     }
 }
@@ -44,6 +45,7 @@ void put(Type type, std::uint64_t base, std::int64_t at, double value) {
             std::memcpy(&word, &narrow, sizeof word);
             return write(static_cast<std::uint16_t>((word + 0x7fff + ((word >> 16) & 1)) >> 16));
         }
+        case Type::i32: return write(static_cast<std::int32_t>(value));
         default: return write(static_cast<float>(value));
     }
 }
@@ -179,7 +181,10 @@ void attend(const AttentionSpec& s, Buffers p) {
 LibraryDevice::LibraryDevice() : HostDevice({.recording = false, .on_problem = {}}) {}
 
 std::unique_ptr<LibraryCall> LibraryDevice::make(const MatmulSpec& spec) {
-    if (!taken(spec.type)) return nullptr;
+    // Integers as tensor cores take them: k side by side in both matrices.
+    const bool integers = spec.type == Type::i8 && spec.result == Type::i32 && !spec.transpose_a && spec.transpose_b && spec.k % 4 == 0 &&
+                          spec.n % 4 == 0 && spec.row_stride_a % 16 == 0 && spec.row_stride_b % 16 == 0;
+    if (!taken(spec.type) && !integers) return nullptr;
     if (spec.activation != Activation::none && spec.activation != Activation::relu && spec.activation != Activation::gelu_tanh) return nullptr;
     matmuls.push_back(spec);
     return call([spec](Buffers buffers) { multiply(spec, buffers); });

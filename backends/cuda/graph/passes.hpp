@@ -38,6 +38,13 @@ struct FuseOptions {
 /// elements one by one else.
 [[nodiscard]] Graph pad_products(Graph graph);
 
+/// Products of many rows of quantised values, behind FakeQuantize or as 8-bit integers with a scale and a zero point, with 8-bit weights (or of such
+/// integers alone) become products of i8 with sums in i32, and a pass over those. Of the model's order: simplify() behind.
+[[nodiscard]] Graph integer_products(Graph graph);
+
+/// FakeQuantize's expression of its inputs a to e, by which integer_products() knows it and its levels.
+[[nodiscard]] std::string fake_quantize_expression(Type type, std::int64_t levels);
+
 /// Matrices of 8- and 4-bit integers with scales (and zeros) stay so in memory: products of few rows read them as they are (PackedProduct), those of
 /// many read numbers that every run computes into memory that others use before and after, and tables from which rows are taken become numbers where
 /// they are read. fuse() comes before, merge_products() behind.

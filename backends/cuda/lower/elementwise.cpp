@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "graph/passes.hpp"
 #include "lower/text.hpp"
 #include "openvino/op/ops.hpp"
 
@@ -122,12 +123,8 @@ void lower_prelu(Context& c) {
 void lower_fake_quantize(Context& c) {
     const auto& op = c.as<ov::op::v0::FakeQuantize>();
     const Type type = c.type(0);
-    const std::string f = suffix(type), steps = number(type, static_cast<double>(op.get_levels() - 1));
-    // x <= min(il, ih) -> ol; x > max(il, ih) -> oh; else round((x - il) / (ih - il) * (levels - 1)) / (levels - 1) * (oh - ol) + ol, halves to even.
-    c.set(0, c.b.pointwise(
-                 "FakeQuantize", c.out_type(), {c.in(0), c.in(1), c.in(2), c.in(3), c.in(4)},
-                 fmt::format("a <= (b < c ? b : c) ? d : (a > (b > c ? b : c) ? e : rint{0}((a - b) / (c - b) * {1}) / {1} * (e - d) + d)", f, steps),
-                 12));
+    c.set(0, c.b.pointwise("FakeQuantize", c.out_type(), {c.in(0), c.in(1), c.in(2), c.in(3), c.in(4)},
+                           fake_quantize_expression(type, static_cast<std::int64_t>(op.get_levels())), 12));
 }
 
 void lower_gelu(Context& c) {

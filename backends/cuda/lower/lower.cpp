@@ -290,7 +290,8 @@ void keep_small_integers(const ov::Model& model) {
         if (!ov::is_type<ov::op::v0::Convert>(node) || !ov::is_type<ov::op::v0::Constant>(node->get_input_node_ptr(0))) continue;
         const auto& from = node->get_input_element_type(0);
         const bool small = from == ov::element::i8 || from == ov::element::u8 || from == ov::element::i4 || from == ov::element::u4;
-        if (small && node->get_output_element_type(0).is_real() && node->get_input_partial_shape(0).size() >= 2)
+        const auto& to = node->get_output_element_type(0);
+        if (small && (to.is_real() || to == ov::element::i32) && node->get_input_partial_shape(0).size() >= 2)
             ov::pass::disable_constant_folding(node);
     }
 }

@@ -791,12 +791,14 @@ private:
                     const std::int64_t rows = dims[1], columns = dims[2];
                     const std::int64_t r = rows == 1 ? std::max<std::int64_t>(columns, 1) : at->strides[1], c = columns == 1 ? 1 : at->strides[2];
                     batch_stride = dims[0] == 1 ? 0 : at->strides[0];
-                    if (c == 1 && r >= columns) {
+                    // Integers: k side by side in both, in sixteens.
+                    const bool whole = spec.type != Type::i8 || r % 16 == 0 || attempt == 1;
+                    if (c == 1 && r >= columns && whole) {
                         row_stride = r;
                         return;
                     }
                     const std::int64_t c2 = columns == 1 ? std::max<std::int64_t>(rows, 1) : at->strides[2], r2 = rows == 1 ? 1 : at->strides[1];
-                    if (r2 == 1 && c2 >= rows) {  // stored transposed
+                    if (r2 == 1 && c2 >= rows && spec.type != Type::i8) {  // stored transposed
                         row_stride = c2;
                         transpose = !transpose;
                         return;
@@ -1046,7 +1048,7 @@ bool Schedule::has_host_steps() const {
 }
 
 Schedule make_schedule(Graph graph, Device& device) {
-    graph = recognise_attention(simplify(choose_recurrences(std::move(graph), device)));
+    graph = recognise_attention(simplify(integer_products(choose_recurrences(std::move(graph), device))));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
     graph = pad_products(merge_products(keep_packed(recognise_excitation(products_of_patches(fuse(std::move(graph)))))));
     for (;;) {

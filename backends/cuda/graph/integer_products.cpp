@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Products of quantised values with quantised weights, in integers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "graph/compressed.hpp"
+#include "graph/passes.hpp"
+
+namespace ai_vmm::cuda {
+namespace {
+
+/// The tensor cores' integers come in sixteens along k; a smaller k is not worth the pass that makes numbers of the sums. With a larger one sums of
+/// columns times a zero point may overflow.
+constexpr std::int64_t kDepthUnit = 16, kLeastDepth = 64, kMostDepth = 1 << 15;
+/// cuBLASLt's columns of i8 come in fours.
+constexpr std::int64_t kColumnUnit = 4;
+/// Fewer rows are bound by reading the matrix, which PackedProduct does without making integers of what it is multiplied with.
+constexpr std::int64_t kLeastRows = 9;
+
+/// (q + offset) * scale with q of i8.
+struct Quantised {
+    ValueId q = -1;
+    double scale = 1, offset = 0;
+    /// A zero point that is known when the program runs: q - zero + offset; -1: none.
+    ValueId zero = -1;
+};
+
+class IntegerProducts final : public CompressedRewriter {
+public:
+    using CompressedRewriter::CompressedRewriter;
+
+private:
+    std::optional<ValueId> rewrite(const Node& node) override {
+        const auto* matmul = std::get_if<Matmul>(&node.what);
+        if (matmul == nullptr) return std::nullopt;
+        const MatmulSpec& spec = matmul->spec;
+        const bool floats = spec.type == Type::f32 || spec.type == Type::f16 || spec.type == Type::bf16;
+        if ((!floats && spec.type != Type::i32) || spec.result != spec.type || spec.batch != 1 || spec.transpose_a || spec.bias || spec.residual ||
+            spec.alpha != 1 || spec.activation != Activation::none)
+            return std::nullopt;
+        if (spec.m < kLeastRows || spec.k < kLeastDepth || spec.k > kMostDepth || spec.k % kDepthUnit != 0 || spec.n % kColumnUnit != 0)
+            return std::nullopt;
+        return floats ? of_floats(node, spec) : of_integers(node, spec);
+    }
+
+    // --- Floats: (q + offset) * scale on both sides.
+
+    std::optional<ValueId> of_floats(const Node& node, const MatmulSpec& spec) {
+        ViewChain rows, columns;
+        const auto weights = compressed_behind(node.inputs[1], columns);
+        if (!weights) return std::nullopt;
+        const auto zero = uniform_zero(*weights);
+        if (!zero || !fits_i8(value(weights->packed), *zero)) return std::nullopt;
+        const auto root = behind_views(node.inputs[0], rows, false);
+        if (!root || constant(*root)) return std::nullopt;
+        const auto a = quantised(*root);
+        if (!a) return std::nullopt;
+        const auto b = matrix(node.inputs[1], spec.transpose_b);
+        if (!b || b->group != spec.k) return std::nullopt;
+        rows.source = a->q;
+        const auto [product, sums] = multiply(append(builder(), rows), b->weights, *zero, spec, a->offset != 0);
+
+        std::vector<ValueId> inputs{product};
+        std::string sum = "(f32)a";
+        if (a->offset != 0) {
+            inputs.push_back(sums);
+            const bool whole = a->offset == std::nearbyint(a->offset);
+            sum = whole ? fmt::format("(f32)(a + b * {})", static_cast<std::int64_t>(a->offset))
+                        : fmt::format("((f32)a + (f32)b * {})", literal(Type::f32, a->offset));
+        }
+        std::string factor = literal(Type::f32, a->scale);
+        if (b->scale >= 0) {
+            // Once for all rows.
+            inputs.push_back(builder().pointwise("Scale", Type::f32, {builder().reshape(b->scale, {1, 1, spec.n})}, "a * " + factor));
+            factor = static_cast<char>('a' + inputs.size() - 1);
+        }
+        return builder().pointwise("Dequantize", spec.result, std::move(inputs), fmt::format("{} * {}", sum, factor), 3);
+    }
+
+    /// q - zero of weights where all have one zero; none where they differ or are no integers.
+    [[nodiscard]] std::optional<std::int64_t> uniform_zero(const Compressed& weights) const {
+        if (weights.zero < 0) return 0;
+        const ValueId integers = integers_behind(weights.zero);
+        if (integers < 0 || bits(value(integers).type) != 8) return std::nullopt;
+        const Value& zeros = value(integers);
+        const auto count = static_cast<std::size_t>(elements(zeros.dims));
+        if (count == 0 || !std::all_of(zeros.constant.data, zeros.constant.data + count, [&](std::byte at) { return at == *zeros.constant.data; }))
+            return std::nullopt;
+        return as_integer(*zeros.constant.data, zeros.type);
+    }
+
+    [[nodiscard]] static std::int64_t as_integer(std::byte byte, Type type) {
+        return type == Type::i8 ? std::int64_t{static_cast<std::int8_t>(byte)} : std::int64_t{static_cast<std::uint8_t>(byte)};
+    }
+
+    /// Whether all of 8-bit weights less a zero are i8 again.
+    [[nodiscard]] static bool fits_i8(const Value& weights, std::int64_t zero) {
+        if (bits(weights.type) != 8) return false;
+        std::int64_t low = 0, high = 0;
+        for (std::int64_t k = 0; k < elements(weights.dims); ++k) {
+            const std::int64_t number = as_integer(weights.constant.data[k], weights.type) - zero;
+            low = std::min(low, number);
+            high = std::max(high, number);
+        }
+        return low >= -128 && high <= 127;
+    }
+
+    /// Integers of 8 bits as i8, less 128 if they have no sign. The shift is added to the offset.
+    ValueId as_i8(ValueId id, double& offset) {
+        if (value(id).type == Type::i8) return id;
+        offset += 128;
+        return builder().pointwise("Shift", Type::i8, {id}, "(i32)a - 128");
+    }
+
+    /// One element as a number, a converted integer too.
+    [[nodiscard]] std::optional<double> number(ValueId id) const {
+        if (const auto known = scalar(value(id))) return known;
+        const ValueId integers = integers_behind(id);
+        if (integers < 0 || elements(dims(integers)) != 1 || bits(value(integers).type) != 8) return std::nullopt;
+        return static_cast<double>(as_integer(*value(integers).constant.data, value(integers).type));
+    }
+
+    std::optional<Quantised> quantised(ValueId id) {
+        const auto [found, fresh] = quantised_.try_emplace(id);
+        if (!fresh) return found->second;
+        auto made = fake_quantized(id);
+        if (!made) made = dequantized(id);
+        return quantised_[id] = made;
+    }
+
+    /// FakeQuantize of one range for all: its steps, counted from -128. What is no number counts as 0, and does not come out as none.
+    std::optional<Quantised> fake_quantized(ValueId id) {
+        const Compute* what = operation(id, "FakeQuantize");
+        if (what == nullptr || !is_float(value(id).type) || value(id).type == Type::f64) return std::nullopt;
+        const std::vector<ValueId> inputs = producer(id)->inputs;
+        int levels = 0;
+        for (const int count : {255, 256}) {
+            if (what->expression == fake_quantize_expression(Type::f32, count)) levels = count;
+        }
+        if (levels == 0 || dims(inputs[0]) != dims(id)) return std::nullopt;
+        double range[4];
+        for (std::size_t k = 0; k < 4; ++k) {
+            const auto bound = scalar(value(inputs[k + 1]));
+            if (!bound) return std::nullopt;
+            range[k] = *bound;
+        }
+        if (!(range[0] < range[1]) || !(range[2] < range[3])) return std::nullopt;
+        const int steps = levels - 1;
+        Quantised made;
+        made.scale = (range[3] - range[2]) / steps;
+        made.offset = 128 + range[2] / made.scale;
+        if (!std::isfinite(made.offset) || !std::isnormal(static_cast<float>(made.scale))) return std::nullopt;
+        const std::string low = literal(Type::f32, range[0]), high = literal(Type::f32, range[1]);
+        made.q = builder().pointwise("Quantize", Type::i8, {inputs[0]},
+                                     fmt::format("a <= {0} ? -128 : (a > {1} ? {2} : (i32)rintf((a - {0}) / ({1} - {0}) * {3}) - 128)", low, high,
+                                                 steps - 128, literal(Type::f32, steps)),
+                                     8);
+        return made;
+    }
+
+    /// (Convert(q) - zero) * scale of 8-bit integers that are computed.
+    std::optional<Quantised> dequantized(ValueId id) {
+        Quantised made;
+        if (operation(id, "Multiply") != nullptr) {
+            const std::vector<ValueId> inputs = producer(id)->inputs;
+            const auto left = number(inputs[0]), right = number(inputs[1]);
+            if (left.has_value() == right.has_value()) return std::nullopt;
+            made.scale = left ? *left : *right;
+            const ValueId rest = inputs[left ? 1 : 0];
+            if (dims(rest) != dims(id)) return std::nullopt;
+            id = rest;
+        }
+        if (operation(id, "Subtract") != nullptr) {
+            const std::vector<ValueId> inputs = producer(id)->inputs;
+            const auto zero = number(inputs[1]);
+            if (!zero || std::abs(*zero) > 255 || *zero != std::nearbyint(*zero) || dims(inputs[0]) != dims(id)) return std::nullopt;
+            made.offset = -*zero;
+            id = inputs[0];
+        }
+        if (operation(id, "Convert") == nullptr || !is_float(value(id).type) || !std::isnormal(static_cast<float>(made.scale))) return std::nullopt;
+        const ValueId q = producer(id)->inputs.front();
+        if (value(q).type != Type::i8 && value(q).type != Type::u8) return std::nullopt;
+        made.q = as_i8(q, made.offset);
+        return made;
+    }
+
+    // --- Integers, as MatMulInteger has them: i32 of 8-bit values less their zero points.
+
+    std::optional<ValueId> of_integers(const Node& node, const MatmulSpec& spec) {
+        ViewChain rows = view_chain(graph(), node.inputs[0], [](ValueId) { return true; }),
+                  columns = view_chain(graph(), node.inputs[1], [](ValueId) { return true; });
+        const auto b = converted(columns.source, true);
+        if (!b || b->zero >= 0 || columns.dims.size() != 3) return std::nullopt;
+        const auto zero = static_cast<std::int64_t>(-b->offset);
+        if (!fits_i8(value(b->q), zero)) return std::nullopt;
+        auto a = converted(rows.source, false);
+        if (!a) return std::nullopt;
+        rows.source = as_i8(a->q, a->offset);
+        columns.source = b->q;
+        if (!spec.transpose_b) columns.transpose({0, 2, 1});
+        const bool shifted = a->offset != 0 || a->zero >= 0;
+        const auto [product, sums] = multiply(append(builder(), rows), append(builder(), columns), zero, spec, shifted);
+        if (!shifted) return product;
+        std::vector<ValueId> inputs{product, sums};
+        std::string offset = std::to_string(static_cast<std::int64_t>(a->offset));
+        if (a->zero >= 0) {
+            inputs.push_back(builder().reshape(a->zero, {1, 1, 1}));
+            offset = fmt::format("({} - (i32)c)", offset);
+        }
+        return builder().pointwise("Unshift", Type::i32, std::move(inputs), fmt::format("a + b * {}", offset), 2);
+    }
+
+    /// Convert(q) - zero in i32, q being 8-bit integers that are constant or are not.
+    [[nodiscard]] std::optional<Quantised> converted(ValueId id, bool fixed) const {
+        Quantised made;
+        if (operation(id, "Subtract") != nullptr) {
+            const Node& node = *producer(id);
+            if (dims(node.inputs[0]) != dims(id) || elements(dims(node.inputs[1])) != 1) return std::nullopt;
+            const ValueId zero = node.inputs[1];
+            const Value& known = value(zero);
+            if (known.source == Source::constant && known.type == Type::i32) {
+                made.offset = -static_cast<double>(first<std::int32_t>(known));
+            } else if (operation(zero, "Convert") != nullptr) {
+                const ValueId from = producer(zero)->inputs.front();
+                if (value(from).source == Source::constant && bits(value(from).type) == 8) {
+                    made.offset = -static_cast<double>(as_integer(*value(from).constant.data, value(from).type));
+                } else if (value(from).type == Type::i8 || value(from).type == Type::u8) {
+                    made.zero = from;
+                } else {
+                    return std::nullopt;
+                }
+            } else {
+                return std::nullopt;
+            }
+            if (std::abs(made.offset) > 255) return std::nullopt;
+            id = node.inputs[0];
+        }
+        if (operation(id, "Convert") == nullptr) return std::nullopt;
+        made.q = producer(id)->inputs.front();
+        const Value& q = value(made.q);
+        if ((q.type != Type::i8 && q.type != Type::u8) || (q.source == Source::constant) != fixed || (!fixed && constant(made.q)))
+            return std::nullopt;
+        return made;
+    }
+
+    template <typename T>
+    [[nodiscard]] static T first(const Value& known) {
+        T number{};
+        std::memcpy(&number, known.constant.data, sizeof number);
+        return number;
+    }
+
+    // --- Both.
+
+    /// A (1, m, k) of i8 times weights (1, n, k) less `zero`, and with `summed` the sums of those over k (1, 1, n).
+    std::pair<ValueId, ValueId> multiply(ValueId a, ValueId weights, std::int64_t zero, const MatmulSpec& spec, bool summed) {
+        ValueId b = weights;
+        if (value(b).type != Type::i8 || zero != 0) b = builder().pointwise("Shift", Type::i8, {weights}, fmt::format("(i32)a - ({})", zero));
+        MatmulSpec integers;
+        integers.m = spec.m;
+        integers.n = spec.n;
+        integers.k = spec.k;
+        integers.transpose_b = true;
+        integers.type = Type::i8;
+        integers.result = integers.bias_type = Type::i32;
+        const ValueId product = builder().matmul(a, b, integers);
+        if (!summed) return {product, -1};
+        Rowwise sums{"ColumnSums", {1, spec.n, spec.k}, {2}, Type::i64, {}, "return s0;", true, 1, {}};
+        sums.stages.push_back({Rowwise::Combine::sum, "return in0(0, i1, i2);", ""});
+        return {product, builder().reshape(builder().rowwise(Type::i32, {b}, std::move(sums)), {1, 1, spec.n})};
+    }
+
+    std::map<ValueId, std::optional<Quantised>> quantised_;
+};
+
+}  // namespace
+
+std::string fake_quantize_expression(Type type, std::int64_t levels) {
+    // x <= min(il, ih) -> ol; x > max(il, ih) -> oh; else round((x - il) / (ih - il) * (levels - 1)) / (levels - 1) * (oh - ol) + ol, halves to even.
+    const Type wide = type == Type::f64 ? Type::f64 : Type::f32;
+    return fmt::format("a <= (b < c ? b : c) ? d : (a > (b > c ? b : c) ? e : rint{0}((a - b) / (c - b) * {1}) / {1} * (e - d) + d)",
+                       wide == Type::f64 ? "" : "f", literal(wide, static_cast<double>(levels - 1)));
+}
+
+Graph integer_products(Graph graph) { return IntegerProducts(std::move(graph)).run(); }
+
+}  // namespace ai_vmm::cuda
