@@ -117,6 +117,34 @@ TEST(CudaIntegers, BehindQuantizeLinear) {
     }
 }
 
+TEST(CudaIntegers, OneKernelStandsBetweenTwoProducts) {
+    const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{12, 64});
+    const Output first = make<v0::MatMul>(through_integers(x, 0.02, 120, u8), weights(i8, {64, 64}, {64, 1}), false, true);
+    const Output biased = make<v1::Add>(through_integers(first, 0.03, 128, u8), std::make_shared<v0::Constant>(spread(f32, {64}, -1, 1, 8)));
+    const Output y = make<v0::MatMul>(through_integers(make<v0::Relu>(biased), 0.02, 0, u8), weights(i8, {16, 64}, {16, 1}), false, true);
+    LibraryDevice device;
+    const Schedule schedule = make_schedule(lowered({x}, y), device);
+    EXPECT_EQ(schedule.steps.size(), 5U) << print(schedule);
+    EXPECT_EQ(std::ranges::count_if(device.matmuls, [](const MatmulSpec& spec) { return spec.type == Type::i8; }), 2);
+}
+
+TEST(CudaIntegers, ZerosOfColumnsAreReadFromVectors) {
+    // ONNX's reader: a zero for each column in one dimension, which is folded to floats, and then reshaped.
+    for (const int zero : {0, 130}) {
+        const auto type = zero == 0 ? i8 : u8;
+        Trial t(fmt::format("zero {}", zero));
+        const auto x = t.in(f32, {12, 64}, -2, 3);
+        const auto column = [](const Output& vector) { return make<v1::Reshape>(vector, Trial::ints({1, 24}), false); };
+        const Output q = make<v0::Convert>(integers(type, {64, 24}, zero == 0 ? -127 : 3, zero == 0 ? 127 : 257 - 2), f32);
+        const Output zeros = make<v0::Convert>(Trial::constant(type, {24}, std::vector<double>(24, zero)), f32);
+        const Output scales = std::make_shared<v0::Constant>(spread(f32, {24}, 0.001, 0.002, 3));
+        const Output w = make<v1::Multiply>(make<v1::Subtract>(q, column(zeros)), column(scales));
+        const Output y = make<v0::MatMul>(through_integers(x, 0.02, 120, u8), w, false, false);
+        t.compare(y.get_node_shared_ptr(), 5e-6);
+        for (const Type precision : {Type::f32, Type::f16}) EXPECT_EQ(integer_products_of({x}, y, {.float_type = precision}).size(), 1U);
+    }
+}
+
 TEST(CudaIntegers, IntegersThatAreGiven) {
     Trial t("inputs of u8 and i8");
     const auto a = t.in(u8, {10, 64}, 0, 255), b = t.in(i8, {10, 64}, -128, 127);
@@ -227,6 +255,10 @@ TEST(CudaIntegers, MatMulInteger) {
         const Output y = make<v0::MatMul>(a, b, false, false);
         t.compare(make<v1::Add>(y, make<v0::Convert>(zero, i32)));
         EXPECT_EQ(integer_products_of({q, zero}, make<v1::Add>(y, make<v0::Convert>(zero, i32))).size(), 1U);
+        const auto row = t.in(u8, {1, 64}, 0, 255);  // nothing else multiplies integers fast
+        const Output one = make<v0::MatMul>(make<v1::Subtract>(make<v0::Convert>(row, i32), shift), b, false, false);
+        t.compare(make<v1::Add>(one, make<v0::Convert>(zero, i32)));
+        EXPECT_EQ(integer_products_of({row, zero}, make<v1::Add>(one, make<v0::Convert>(zero, i32))).size(), 1U);
     }
 }
 

@@ -36,9 +36,36 @@ ValueId CompressedRewriter::integers_behind(ValueId id) const {
     return value(id).source == Source::constant && is_small_integer(value(id).type) ? id : -1;
 }
 
-bool CompressedRewriter::all_zero(ValueId id) const {
+std::optional<double> CompressedRewriter::uniform(ValueId id) const {
+    for (const Node* node = producer(id); node != nullptr; node = producer(id)) {
+        const auto* compute = std::get_if<Compute>(&node->what);
+        const bool passes = compute != nullptr && node->inputs.size() == 1 &&
+                            (compute->view.kind != View::Kind::none || (compute->op == "Convert" && is_float(value(id).type)));
+        if (!passes) return std::nullopt;
+        id = node->inputs.front();
+    }
     const Value& at = value(id);
-    return std::all_of(at.constant.data, at.constant.data + bytes(at.type, at.dims), [](std::byte byte) { return byte == std::byte{0}; });
+    const std::int64_t count = elements(at.dims);
+    if (at.source != Source::constant || count == 0) return std::nullopt;
+    if (count == 1) {
+        if (const auto known = scalar(at)) return known;
+    }
+    const std::byte* data = at.constant.data;
+    const std::int64_t each = bits(at.type) / 8;
+    if (at.type != Type::i8 && at.type != Type::u8 && at.type != Type::f32) {
+        // Of 4 bits and 16, zeros alone.
+        if (!is_small_integer(at.type) && at.type != Type::f16 && at.type != Type::bf16) return std::nullopt;
+        const bool zeros = std::all_of(data, data + bytes(at.type, at.dims), [](std::byte byte) { return byte == std::byte{0}; });
+        return zeros ? std::optional(0.0) : std::nullopt;
+    }
+    for (std::int64_t k = 1; k < count; ++k) {
+        if (std::memcmp(data, data + k * each, static_cast<std::size_t>(each)) != 0) return std::nullopt;
+    }
+    if (at.type == Type::i8) return static_cast<double>(static_cast<std::int8_t>(*data));
+    if (at.type == Type::u8) return static_cast<double>(static_cast<std::uint8_t>(*data));
+    float number = 0;
+    std::memcpy(&number, data, sizeof number);
+    return static_cast<double>(number);
 }
 
 bool CompressedRewriter::is_factor(ValueId id) const {
@@ -51,8 +78,7 @@ std::optional<Compressed> CompressedRewriter::shifted(ValueId id) const {
     if (operation(id, "Subtract") != nullptr) {
         const Node& node = *producer(id);
         if (dims(node.inputs[0]) != dims(id) || !is_factor(node.inputs[1])) return std::nullopt;
-        const ValueId integers = integers_behind(node.inputs[1]);
-        if (integers < 0 || !all_zero(integers)) found.zero = node.inputs[1];
+        if (uniform(node.inputs[1]) != 0) found.zero = node.inputs[1];
         id = node.inputs[0];
     }
     if (!is_float(value(id).type)) return std::nullopt;

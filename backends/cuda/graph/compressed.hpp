@@ -36,6 +36,8 @@ protected:
     [[nodiscard]] const Compute* operation(ValueId id, const char* op) const;
     /// The integer constant whose elements `id` has as floats, through views; -1: there is none.
     [[nodiscard]] ValueId integers_behind(ValueId id) const;
+    /// The number that all elements of a constant are, seen through views and conversions to floats.
+    [[nodiscard]] std::optional<double> uniform(ValueId id) const;
     /// What is behind views and the conversions of floats between them: those that widen, with `narrowed` all.
     /// @param chain  the views over the result
     /// @returns nothing where one of them is no reshape or transpose
@@ -52,7 +54,6 @@ private:
     [[nodiscard]] std::optional<Compressed> compressed(ValueId id) const;
     [[nodiscard]] std::vector<bool> varies(ValueId id, const ViewChain& chain) const;
     ValueId first_of_groups(ValueId part, const ViewChain& chain, std::int64_t group);
-    [[nodiscard]] bool all_zero(ValueId id) const;
 };
 
 }  // namespace ai_vmm::cuda

@@ -20,7 +20,7 @@ namespace {
 constexpr std::int64_t kDepthUnit = 16, kLeastDepth = 64, kMostDepth = 1 << 15;
 /// cuBLASLt's columns of i8 come in fours.
 constexpr std::int64_t kColumnUnit = 4;
-/// Fewer rows are bound by reading the matrix, which PackedProduct does without making integers of what it is multiplied with.
+/// Of floats; fewer rows are bound by reading the matrix, which PackedProduct does without making integers of what it is multiplied with.
 constexpr std::int64_t kLeastRows = 9;
 
 /// (q + offset) * scale with q of i8.
@@ -44,7 +44,8 @@ private:
         if ((!floats && spec.type != Type::i32) || spec.result != spec.type || spec.batch != 1 || spec.transpose_a || spec.bias || spec.residual ||
             spec.alpha != 1 || spec.activation != Activation::none)
             return std::nullopt;
-        if (spec.m < kLeastRows || spec.k < kLeastDepth || spec.k > kMostDepth || spec.k % kDepthUnit != 0 || spec.n % kColumnUnit != 0)
+        if (spec.m < (floats ? kLeastRows : 1) || spec.k < kLeastDepth || spec.k > kMostDepth || spec.k % kDepthUnit != 0 ||
+            spec.n % kColumnUnit != 0)
             return std::nullopt;
         return floats ? of_floats(node, spec) : of_integers(node, spec);
     }
@@ -86,13 +87,9 @@ private:
     /// q - zero of weights where all have one zero; none where they differ or are no integers.
     [[nodiscard]] std::optional<std::int64_t> uniform_zero(const Compressed& weights) const {
         if (weights.zero < 0) return 0;
-        const ValueId integers = integers_behind(weights.zero);
-        if (integers < 0 || bits(value(integers).type) != 8) return std::nullopt;
-        const Value& zeros = value(integers);
-        const auto count = static_cast<std::size_t>(elements(zeros.dims));
-        if (count == 0 || !std::all_of(zeros.constant.data, zeros.constant.data + count, [&](std::byte at) { return at == *zeros.constant.data; }))
-            return std::nullopt;
-        return as_integer(*zeros.constant.data, zeros.type);
+        const auto zero = uniform(weights.zero);
+        if (!zero || std::abs(*zero) > 255 || *zero != std::nearbyint(*zero)) return std::nullopt;
+        return static_cast<std::int64_t>(*zero);
     }
 
     [[nodiscard]] static std::int64_t as_integer(std::byte byte, Type type) {
@@ -116,14 +113,6 @@ private:
         if (value(id).type == Type::i8) return id;
         offset += 128;
         return builder().pointwise("Shift", Type::i8, {id}, "(i32)a - 128");
-    }
-
-    /// One element as a number, a converted integer too.
-    [[nodiscard]] std::optional<double> number(ValueId id) const {
-        if (const auto known = scalar(value(id))) return known;
-        const ValueId integers = integers_behind(id);
-        if (integers < 0 || elements(dims(integers)) != 1 || bits(value(integers).type) != 8) return std::nullopt;
-        return static_cast<double>(as_integer(*value(integers).constant.data, value(integers).type));
     }
 
     std::optional<Quantised> quantised(ValueId id) {
@@ -169,7 +158,7 @@ private:
         Quantised made;
         if (operation(id, "Multiply") != nullptr) {
             const std::vector<ValueId> inputs = producer(id)->inputs;
-            const auto left = number(inputs[0]), right = number(inputs[1]);
+            const auto left = uniform(inputs[0]), right = uniform(inputs[1]);
             if (left.has_value() == right.has_value()) return std::nullopt;
             made.scale = left ? *left : *right;
             const ValueId rest = inputs[left ? 1 : 0];
@@ -178,7 +167,7 @@ private:
         }
         if (operation(id, "Subtract") != nullptr) {
             const std::vector<ValueId> inputs = producer(id)->inputs;
-            const auto zero = number(inputs[1]);
+            const auto zero = uniform(inputs[1]);
             if (!zero || std::abs(*zero) > 255 || *zero != std::nearbyint(*zero) || dims(inputs[0]) != dims(id)) return std::nullopt;
             made.offset = -*zero;
             id = inputs[0];

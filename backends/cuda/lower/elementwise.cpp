@@ -123,8 +123,11 @@ void lower_prelu(Context& c) {
 void lower_fake_quantize(Context& c) {
     const auto& op = c.as<ov::op::v0::FakeQuantize>();
     const Type type = c.type(0);
+    // Of one range for all the bounds are numbers in the code: less to do, and little enough that two such steps stay one kernel.
+    bool one_range = true;
+    for (int k = 1; k < 5; ++k) one_range = one_range && elements(c.dims(k)) == 1;
     c.set(0, c.b.pointwise("FakeQuantize", c.out_type(), {c.in(0), c.in(1), c.in(2), c.in(3), c.in(4)},
-                           fake_quantize_expression(type, static_cast<std::int64_t>(op.get_levels())), 12));
+                           fake_quantize_expression(type, static_cast<std::int64_t>(op.get_levels())), one_range ? 8 : 12));
 }
 
 void lower_gelu(Context& c) {

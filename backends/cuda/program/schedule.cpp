@@ -23,7 +23,7 @@ namespace {
 /// Inlined bodies beyond this many instructions are stored instead: registers and compile time.
 constexpr int kMostInlinedCost = 24;
 /// Different values in memory that one kernel reads at most.
-constexpr int kMostLeaves = 8;
+constexpr std::ptrdiff_t kMostLeaves = 8;
 
 bool is_library(const Node& node) {
     return std::holds_alternative<Matmul>(node.what) || std::holds_alternative<Convolution>(node.what) ||
@@ -506,8 +506,12 @@ private:
                                });
         }
         const int cost = inlined_cost(node, compute);
-        const std::size_t distinct = leaves(node).size();
-        if (cost > kMostInlinedCost || distinct > kMostLeaves) return true;
+        const std::set<ValueId> read = leaves(node);
+        const std::size_t distinct = read.size();
+        // Numbers of one element are in the code.
+        const auto in_memory = std::count_if(read.begin(), read.end(),
+                                             [&](ValueId leaf) { return value(leaf).source != Source::constant || elements(value(leaf).dims) != 1; });
+        if (cost > kMostInlinedCost || in_memory > kMostLeaves) return true;
         const double times = times_evaluated(id);
         if (times <= 1.01 || cost == 0) return times > 4 && distinct > 2;
         if (times <= 2.01) return cost > 12 || distinct > 2;
