@@ -128,6 +128,38 @@ TEST(CudaIntegers, OneKernelStandsBetweenTwoProducts) {
     EXPECT_EQ(std::ranges::count_if(device.matmuls, [](const MatmulSpec& spec) { return spec.type == Type::i8; }), 2);
 }
 
+Output convolution(const Output& x, const Output& w, std::ptrdiff_t pad = 0) {
+    return make<v1::Convolution>(x, w, ov::Strides{1, 1}, ov::CoordinateDiff{pad, pad}, ov::CoordinateDiff{pad, pad}, ov::Strides{1, 1});
+}
+
+TEST(CudaIntegers, ConvolutionsOfSinglePixels) {
+    Trial t("1x1");
+    const auto x = t.in(f32, {2, 128, 5, 3}, -2, 3);
+    const Output bias = std::make_shared<v0::Constant>(spread(f32, {1, 128, 1, 1}, -1, 1, 8));
+    const Output first =
+        make<v0::Relu>(make<v1::Add>(convolution(through_integers(x, 0.02, 120, u8), weights(i8, {128, 128, 1, 1}, {128, 1, 1, 1})), bias));
+    t.compare(first.get_node_shared_ptr(), 1e-5);
+    const Output second = convolution(through_integers(first, 0.03, 0, u8), weights(u8, {16, 128, 1, 1}, {1, 1, 1, 1}, 128));
+    // Another one reads it, which wants channels side by side.
+    const Output y = convolution(make<v0::Relu>(second), std::make_shared<v0::Constant>(spread(f32, {8, 16, 3, 3}, -1, 1, 2)), 1);
+    EXPECT_EQ(integer_products_of({x}, y).size(), 2U);
+    LibraryDevice device;
+    const Schedule schedule = make_schedule(lowered({x}, y), device);
+    // To integers, where channels come to lie side by side (two steps), both products, what stands behind each, the convolution, and its result in
+    // order.
+    EXPECT_EQ(schedule.steps.size(), 8U) << print(schedule);
+    // Halves save less.
+    EXPECT_TRUE(integer_products_of({x}, first, {.float_type = Type::f16}).empty());
+    const auto wide = std::make_shared<v0::Parameter>(f32, ov::Shape{2, 512, 5, 3});
+    const Output narrow = convolution(through_integers(wide, 0.02, 120, u8), weights(i8, {64, 512, 1, 1}, {64, 1, 1, 1}));
+    EXPECT_EQ(integer_products_of({wide}, narrow, {.float_type = Type::f16}).size(), 1U);
+    Trial small("few channels");
+    const auto few = small.in(f32, {2, 64, 5, 3}, -2, 3);
+    const Output z = convolution(through_integers(few, 0.02, 120, u8), weights(i8, {16, 64, 1, 1}, {16, 1, 1, 1}));
+    small.compare(z.get_node_shared_ptr(), 1e-5);
+    EXPECT_TRUE(integer_products_of({few}, z).empty());
+}
+
 TEST(CudaIntegers, ZerosOfColumnsAreReadFromVectors) {
     // ONNX's reader: a zero for each column in one dimension, which is folded to floats, and then reshaped.
     for (const int zero : {0, 130}) {

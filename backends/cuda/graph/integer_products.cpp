@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <optional>
 #include <utility>
@@ -18,6 +19,11 @@ namespace {
 /// The tensor cores' integers come in sixteens along k; a smaller k is not worth the pass that makes numbers of the sums. With a larger one sums of
 /// columns times a zero point may overflow.
 constexpr std::int64_t kDepthUnit = 16, kLeastDepth = 64, kMostDepth = 1 << 15;
+constexpr std::int64_t kLeastChannels = 128;
+/// A convolution in 16 bits is stored with all that follows it up to the next quantisation: 2 bytes an element, read once and written once more. Sums
+/// in i32 and what is made of them are 3 bytes more, for which k / n bytes less are read and k products take half the time, which on an H100 is that
+/// of a byte in memory for 256 of them.
+bool worth_its_sums(std::int64_t n, std::int64_t k) { return k * (256 + n) >= 3 * 256 * n; }
 /// cuBLASLt's columns of i8 come in fours.
 constexpr std::int64_t kColumnUnit = 4;
 /// Of floats; fewer rows are bound by reading the matrix, which PackedProduct does without making integers of what it is multiplied with.
@@ -37,6 +43,7 @@ public:
 
 private:
     std::optional<ValueId> rewrite(const Node& node) override {
+        if (const auto* convolution = std::get_if<Convolution>(&node.what)) return of_pixels(node, ConvolutionSpec(convolution->spec));
         const auto* matmul = std::get_if<Matmul>(&node.what);
         if (matmul == nullptr) return std::nullopt;
         const MatmulSpec& spec = matmul->spec;
@@ -47,30 +54,34 @@ private:
         if (spec.m < (floats ? kLeastRows : 1) || spec.k < kLeastDepth || spec.k > kMostDepth || spec.k % kDepthUnit != 0 ||
             spec.n % kColumnUnit != 0)
             return std::nullopt;
-        return floats ? of_floats(node, spec) : of_integers(node, spec);
+        if (!floats) return of_integers(node, spec);
+        return of_floats(node.inputs[0], node.inputs[1], spec, {1, 1, spec.n}, [](ValueId product) { return product; });
     }
 
     // --- Floats: (q + offset) * scale on both sides.
 
-    std::optional<ValueId> of_floats(const Node& node, const MatmulSpec& spec) {
+    /// @param shown   how the product (1, m, n) of integers is looked at
+    /// @param column  the dimensions of a value for each column beside it
+    std::optional<ValueId> of_floats(ValueId left, ValueId right, const MatmulSpec& spec, const Dims& column,
+                                     const std::function<ValueId(ValueId)>& shown) {
         ViewChain rows, columns;
-        const auto weights = compressed_behind(node.inputs[1], columns);
+        const auto weights = compressed_behind(right, columns);
         if (!weights) return std::nullopt;
         const auto zero = uniform_zero(*weights);
         if (!zero || !fits_i8(value(weights->packed), *zero)) return std::nullopt;
-        const auto root = behind_views(node.inputs[0], rows, false);
+        const auto root = behind_views(left, rows, false);
         if (!root || constant(*root)) return std::nullopt;
         const auto a = quantised(*root);
         if (!a) return std::nullopt;
-        const auto b = matrix(node.inputs[1], spec.transpose_b);
+        const auto b = matrix(right, spec.transpose_b);
         if (!b || b->group != spec.k) return std::nullopt;
         rows.source = a->q;
         const auto [product, sums] = multiply(append(builder(), rows), b->weights, *zero, spec, a->offset != 0);
 
-        std::vector<ValueId> inputs{product};
+        std::vector<ValueId> inputs{shown(product)};
         std::string sum = "(f32)a";
         if (a->offset != 0) {
-            inputs.push_back(sums);
+            inputs.push_back(builder().reshape(sums, column));
             const bool whole = a->offset == std::nearbyint(a->offset);
             sum = whole ? fmt::format("(f32)(a + b * {})", static_cast<std::int64_t>(a->offset))
                         : fmt::format("((f32)a + (f32)b * {})", literal(Type::f32, a->offset));
@@ -78,10 +89,42 @@ private:
         std::string factor = literal(Type::f32, a->scale);
         if (b->scale >= 0) {
             // Once for all rows.
-            inputs.push_back(builder().pointwise("Scale", Type::f32, {builder().reshape(b->scale, {1, 1, spec.n})}, "a * " + factor));
+            inputs.push_back(builder().pointwise("Scale", Type::f32, {builder().reshape(b->scale, column)}, "a * " + factor));
             factor = static_cast<char>('a' + inputs.size() - 1);
         }
         return builder().pointwise("Dequantize", spec.result, std::move(inputs), fmt::format("{} * {}", sum, factor), 3);
+    }
+
+    /// A convolution of single pixels is a product over them; channels lie side by side anyway.
+    std::optional<ValueId> of_pixels(const Node& node, const ConvolutionSpec& spec) {
+        const auto all = [](const Dims& dims, std::int64_t wanted) {
+            return std::ranges::all_of(dims, [&](std::int64_t size) { return size == wanted; });
+        };
+        if (spec.transposed || spec.groups != 1 || spec.bias || spec.residual || spec.activation != Activation::none || !all(spec.kernel, 1) ||
+            !all(spec.stride, 1) || !all(spec.pad_begin, 0) || !all(spec.pad_end, 0))
+            return std::nullopt;
+        MatmulSpec product;
+        product.m = spec.batch * elements(spec.out);
+        product.n = spec.channels_out;
+        product.k = spec.channels_in;
+        product.transpose_b = true;
+        product.type = product.result = spec.type;
+        const bool floats = spec.type == Type::f32 || spec.type == Type::f16 || spec.type == Type::bf16;
+        if (!floats || product.m < kLeastRows || product.k < kLeastChannels || product.k > kMostDepth || product.k % kDepthUnit != 0 ||
+            product.n % kColumnUnit != 0 || (spec.type != Type::f32 && !worth_its_sums(product.n, product.k)))
+            return std::nullopt;
+        const std::size_t rank = spec.in.size() + 2;
+        std::vector<int> last(rank), back(rank);  // channels to the end, and back
+        for (std::size_t d = 1; d + 1 < rank; ++d) last[d] = static_cast<int>(d) + 1;
+        last[rank - 1] = 1;
+        for (std::size_t d = 0; d < rank; ++d) back[static_cast<std::size_t>(last[d])] = static_cast<int>(d);
+        Dims pixels{spec.batch}, column(rank, 1);
+        pixels.insert(pixels.end(), spec.out.begin(), spec.out.end());
+        pixels.push_back(spec.channels_out);
+        column[1] = spec.channels_out;
+        const ValueId rows = builder().reshape(builder().transpose(node.inputs[0], last), {1, product.m, product.k});
+        const ValueId matrix = builder().reshape(node.inputs[1], {1, product.n, product.k});
+        return of_floats(rows, matrix, product, column, [&](ValueId sums) { return builder().transpose(builder().reshape(sums, pixels), back); });
     }
 
     /// q - zero of weights where all have one zero; none where they differ or are no integers.
