@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
+#include <sstream>
 
 #include "ai_vmm/error.hpp"
 #include "codegen/packed.hpp"
@@ -212,6 +214,36 @@ TEST(CudaPacked, FoldingLeavesThemAsTheyAre) {
     EXPECT_TRUE(std::ranges::any_of(fixed->get_ordered_ops(), [](const auto& node) {
         return ov::is_type<v0::Constant>(node) && node->get_output_element_type(0) == u8 && node->get_output_shape(0) == ov::Shape{8, 64};
     }));
+}
+
+TEST(CudaPacked, StoredProgramsHoldThemAsTheyAre) {
+    const auto device = std::make_shared<HostDevice>();
+    const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{2, 1024});
+    const auto rows = std::make_shared<v0::Parameter>(f32, ov::Shape{12, 1024});
+    const Output w = reshaped(decompressed(u4, f32, {64, 8, 128}, {64, 8, 1}, Zero::integers), {64, 1024});
+    const Output q = make<v0::FakeQuantize>(rows, Trial::constant(f32, {}, {-1}), Trial::constant(f32, {}, {1}), Trial::constant(f32, {}, {-1}),
+                                            Trial::constant(f32, {}, {1}), 256);
+    // Packed in the first, numbers of every run in the second, integers in the third.
+    const ov::Model model(ov::OutputVector{make<v0::MatMul>(x, w, false, true), make<v0::MatMul>(rows, w, false, true),
+                                           make<v0::MatMul>(q, decompressed(i8, f32, {16, 1024}, {16, 1}, Zero::none), false, true)},
+                          ov::ParameterVector{x, rows});
+    const auto program =
+        std::make_shared<const Program>(device, lower(with_shapes(model, {{2, 1024}, {12, 1024}})), std::make_shared<WeightStore>(device));
+    std::ostringstream out;
+    program->write_to(out);
+    const std::string text = std::move(out).str();
+    EXPECT_LT(text.size(), 64U * 1024 * 4) << "of one expanded matrix";
+    const auto stored = std::make_shared<const Program>(device, read_program(std::as_bytes(std::span(text))), std::make_shared<WeightStore>(device));
+    EXPECT_EQ(stored->weight_bytes(), program->weight_bytes());
+    const ov::Tensor a = spread(f32, {2, 1024}, -1, 1, 3), b = spread(f32, {12, 1024}, -1, 1, 4);
+    std::vector<std::vector<float>> results[2];
+    for (int k = 0; k < 2; ++k) {
+        auto& made = results[k] = {std::vector<float>(2 * 64), std::vector<float>(12 * 64), std::vector<float>(12 * 16)};
+        const void* inputs[] = {a.data(), b.data()};
+        void* outputs[] = {made[0].data(), made[1].data(), made[2].data()};
+        Execution(k == 0 ? program : stored).run(inputs, outputs);
+    }
+    EXPECT_EQ(results[0], results[1]);
 }
 
 /// A product with everything. @returns its graph

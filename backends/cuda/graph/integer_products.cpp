@@ -179,7 +179,7 @@ private:
         double range[4];
         for (std::size_t k = 0; k < 4; ++k) {
             const auto bound = scalar(value(inputs[k + 1]));
-            if (!bound) return std::nullopt;
+            if (!bound || !std::isfinite(*bound)) return std::nullopt;
             range[k] = *bound;
         }
         if (!(range[0] < range[1]) || !(range[2] < range[3])) return std::nullopt;
