@@ -216,6 +216,14 @@ TEST(CudaPacked, FoldingLeavesThemAsTheyAre) {
     }));
 }
 
+TEST(CudaPacked, WhatIsNoMatrixIsFolded) {
+    // Recurrences, for one, take constants alone.
+    const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{8, 64});
+    const ov::Model model(ov::OutputVector{make<v1::Add>(x, decompressed(u8, f32, {8, 64}, {8, 1}, Zero::integers))}, {x});
+    const auto fixed = with_shapes(model, {{8, 64}});
+    EXPECT_TRUE(std::ranges::none_of(fixed->get_ordered_ops(), [](const auto& node) { return ov::is_type<v0::Convert>(node); }));
+}
+
 TEST(CudaPacked, StoredProgramsHoldThemAsTheyAre) {
     const auto device = std::make_shared<HostDevice>();
     const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{2, 1024});

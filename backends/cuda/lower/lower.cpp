@@ -284,14 +284,27 @@ void read_initial_values(ov::Model& model) {
     }
 }
 
-/// Weights of 8 and 4 bits stay what they are: folding would make floats of them here, in the host's memory already.
+/// Whether a value becomes the operand of a product, or a table, through what decompresses weights.
+bool is_weight(const ov::Output<const ov::Node>& value, int depth = 0) {
+    for (const auto& reader : value.get_target_inputs()) {
+        const ov::Node* node = reader.get_node();
+        const std::string_view type = node->get_type_name();
+        if (type == "MatMul" || type == "Gather" || type == "Convolution") return true;
+        const bool passes = type == "Convert" || type == "Subtract" || type == "Multiply" || type == "Reshape" || type == "Transpose";
+        if (passes && depth < 8 && is_weight(node->output(0), depth + 1)) return true;
+    }
+    return false;
+}
+
+/// Weights of 8 and 4 bits stay what they are: folding would make floats of them here, in the host's memory already. Where others than products and
+/// gathers read them it may: recurrences want constants.
 void keep_small_integers(const ov::Model& model) {
     for (const auto& node : model.get_ordered_ops()) {
         if (!ov::is_type<ov::op::v0::Convert>(node) || !ov::is_type<ov::op::v0::Constant>(node->get_input_node_ptr(0))) continue;
         const auto& from = node->get_input_element_type(0);
-        const bool small = from == ov::element::i8 || from == ov::element::u8 || from == ov::element::i4 || from == ov::element::u4;
         const auto& to = node->get_output_element_type(0);
-        if (small && (to.is_real() || to == ov::element::i32) && node->get_input_partial_shape(0).size() >= 2)
+        const bool small = from == ov::element::i8 || from == ov::element::u8 || from == ov::element::i4 || from == ov::element::u4;
+        if (small && (to.is_real() || to == ov::element::i32) && node->get_input_partial_shape(0).size() >= 2 && is_weight(node->output(0)))
             ov::pass::disable_constant_folding(node);
     }
 }
