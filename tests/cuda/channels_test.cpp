@@ -82,6 +82,20 @@ Outcome run(const Output& x, const ov::OutputVector& results) {
 
 constexpr std::size_t kSize = 96;
 
+TEST(CudaChannels, AnImagesFewChannelsBecomeAVector) {
+    for (const std::size_t channels : {1, 3, 7, 8}) {
+        const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{2, channels, kSize, kSize});
+        const Outcome done = run(x, {convolved(x, 16)});
+        ASSERT_EQ(done.device->convolutions.size(), 1U);
+        EXPECT_EQ(done.device->convolutions.front().channels_in, 8) << channels;
+        const auto kernels = std::ranges::count(done.schedule.steps, Step::Kind::kernel, &Step::kind);
+        EXPECT_LE(kernels, 2) << "to the library's layout and back\n" << print(done.schedule);
+        const bool vectors =
+            std::ranges::any_of(done.schedule.kernels, [](const std::string& text) { return text.find("store16(") != std::string::npos; });
+        EXPECT_TRUE(vectors) << print(done.schedule);
+    }
+}
+
 TEST(CudaChannels, WhatLibrariesMakeIsCopied) {
     const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 8, kSize, kSize});
     const Output skip = convolved(x, 32), up = doubled(convolved(halved(skip), 16), 32);

@@ -251,7 +251,7 @@ KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId ou
         if (value.dims[static_cast<std::size_t>(d)] > 1) inner = d;
     }
     const std::int64_t together = inner < 0 ? 1 : value.dims[static_cast<std::size_t>(inner)];
-    if (!nibbles && together >= 2 && together <= 4 && count >= full * together) {
+    if (!nibbles && together >= 2 && together <= 8 && count >= full * together) {
         std::vector<int> rest(order);
         rest.erase(std::find(rest.begin(), rest.end(), inner));
         std::string kernel = fmt::format("FUNCTION {} @_r(@_P{}) {{ {} }}\n", compute_type(value.type), coordinates(value.dims.size()), body);
@@ -260,8 +260,17 @@ KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId ou
             "v[{}];\n    UNROLL\n    for (idx i{} = 0; i{} < {}; ++i{}) v[i{}] = @_r(@_A{});\n",
             count / together, decompose(value.dims, rest, "t"), compute_type(value.type), together, inner, inner, together, inner, inner,
             arguments_of(value.dims.size()));
-        kernel += fmt::format("    UNROLL\n    for (idx i{0} = 0; i{0} < {1}; ++i{0}) {{ {2} }}\n  }}\n}}\n", inner, together,
-                              store(value.type, out, offset_expression(value.dims, place.strides), fmt::format("v[i{}]", inner)));
+        const std::int64_t whole = together * bits(value.type) / 8;
+        if ((whole == 8 || whole == 16) && aligned_vectors(value, place, inner, together)) {
+            kernel = fmt::format("typedef union {{ words{} w; {} v[{}]; }} @_to;\n", whole / 4, storage_type(value.type), together) + kernel;
+            kernel += fmt::format("    @_to o;\n    UNROLL\n    for (idx i{0} = 0; i{0} < {1}; ++i{0}) {{ {2} }}\n", inner, together,
+                                  store(value.type, "o.v", fmt::format("i{}", inner), fmt::format("v[i{}]", inner)));
+            kernel += fmt::format("    {{ const idx i{} = 0; store{}({} + ({}), o.w); }}\n  }}\n}}\n", inner, whole, out,
+                                  offset_expression(value.dims, place.strides));
+        } else {
+            kernel += fmt::format("    UNROLL\n    for (idx i{0} = 0; i{0} < {1}; ++i{0}) {{ {2} }}\n  }}\n}}\n", inner, together,
+                                  store(value.type, out, offset_expression(value.dims, place.strides), fmt::format("v[i{}]", inner)));
+        }
         return functions.finish(kernel,
                                 groups((count / together + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block));
     }

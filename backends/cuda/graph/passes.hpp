@@ -34,9 +34,9 @@ struct FuseOptions {
 /// products_of_patches() comes before.
 [[nodiscard]] Graph recognise_excitation(Graph graph);
 
-/// Products in f16 or bf16 of rows that a concatenation gives with a constant matrix get a k of whole vectors: zeros behind both. Engines read
-/// elements one by one else.
-[[nodiscard]] Graph pad_products(Graph graph);
+/// Products in f16 or bf16 of rows that a concatenation gives with a constant matrix get a k of whole vectors, zeros behind both; convolutions of an
+/// image's few channels get a vector of them per pixel. Engines read elements one by one else. fuse() comes before.
+[[nodiscard]] Graph pad_depths(Graph graph);
 
 /// Products of many rows of quantised values, behind FakeQuantize or as 8-bit integers with a scale and a zero point, with 8-bit weights (or of such
 /// integers alone) become products of i8 with sums in i32, and a pass over those. Of the model's order: simplify() behind.

@@ -344,21 +344,34 @@ private:
         const std::size_t axis = *joined;
         std::int64_t at = 0;
         for (ValueId part : node.inputs) {
-            if (place(part) && place(part)->root == id) {  // where it was made
+            if ((place(part) && place(part)->root == id) || copied_.count(part) != 0) {  // where it was made, or since then
                 at += value(part).dims[axis];
                 continue;
             }
-            Builder builder(graph());
-            builder.set_name(node.name);
-            const ValueId copy = copy_of(builder, part);
-            graph().values[static_cast<std::size_t>(copy)].type = whole.type;
-            grow_with(copy, prepared_[static_cast<std::size_t>(id)]);
             const Place target = *place(id);
-            place(copy) = Place{target.root, target.strides, target.offset + at * target.strides[axis]};
+            copy_to(part, Place{target.root, target.strides, target.offset + at * target.strides[axis]}, whole.type, node.name);
             at += value(part).dims[axis];
-            emit(compute_kernel(graph(), out_.places, copy, target_), Node(graph().nodes.back()));
         }
         return true;
+    }
+
+    void copy_to(ValueId part, Place target, Type type, const std::string& name) {
+        Builder builder(graph());
+        builder.set_name(name);
+        const ValueId copy = copy_of(builder, part);
+        graph().values[static_cast<std::size_t>(copy)].type = type;
+        grow_with(copy, prepared_[static_cast<std::size_t>(target.root)]);
+        place(copy) = std::move(target);
+        emit(compute_kernel(graph(), out_.places, copy, target_), Node(graph().nodes.back()));
+    }
+
+    /// What a library has made of a concatenation's channels is copied there at once, while it is in the device's cache.
+    void copy_among_channels(ValueId id) {
+        auto target = part_of_channels(id);
+        if (!target) return;
+        const std::string name = graph().producer(target->root)->name;
+        copied_.insert(id);
+        copy_to(id, *std::move(target), value(id).type, name);
     }
 
     /// The dimension that a concatenation which is stored by parts joins.
@@ -378,14 +391,24 @@ private:
     /// The place of a value among the channels of the concatenation that reads it, where nothing asks for it elsewhere: a generated kernel may store
     /// it there. Not a library: cuDNN's engines for strided results are a pass over them slower than a copy.
     std::optional<Place> place_among_channels(ValueId id) {
-        if (outputs_.count(id) != 0 || prepared_[static_cast<std::size_t>(id)]) return std::nullopt;
-        const Node* join = nullptr;
+        if (outputs_.count(id) != 0) return std::nullopt;
         for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
             const Node& consumer = graph().nodes[static_cast<std::size_t>(n)];
             const auto* compute = std::get_if<Compute>(&consumer.what);
             // Libraries want memory of its own, and views may show it to them.
             if (is_library(consumer) || (compute == nullptr && !std::holds_alternative<Rowwise>(consumer.what))) return std::nullopt;
             if (compute != nullptr && compute->view.kind != View::Kind::none) return std::nullopt;
+        }
+        return part_of_channels(id);
+    }
+
+    /// Where a value lies among the channels of the one concatenation that reads it, for a convolution to read.
+    std::optional<Place> part_of_channels(ValueId id) {
+        if (prepared_[static_cast<std::size_t>(id)]) return std::nullopt;
+        const Node* join = nullptr;
+        for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
+            const Node& consumer = graph().nodes[static_cast<std::size_t>(n)];
+            const auto* compute = std::get_if<Compute>(&consumer.what);
             if (compute == nullptr || compute->op != "Concat") continue;
             if (join != nullptr) return std::nullopt;
             join = &consumer;
@@ -605,7 +628,11 @@ private:
                 call = attention_call(n);
             }
         }
-        if (call) return finish_library(n, std::move(call));
+        if (call) {
+            finish_library(n, std::move(call));
+            if (!prepared_[static_cast<std::size_t>(output)]) copy_among_channels(output);
+            return;
+        }
         if (!empty && !prepared_[static_cast<std::size_t>(output)] && run_bare(n)) return;
         Node& generic = graph().nodes[static_cast<std::size_t>(n)];
         if (std::holds_alternative<Matmul>(generic.what)) {
@@ -1023,6 +1050,7 @@ private:
     CodegenTarget target_;
     std::set<ValueId> outputs_;  // the graph's, and what those of `shown_` show
     std::set<ValueId> shown_;    // outputs that are another value, reshaped
+    std::set<ValueId> copied_;   // parts of concatenations that lie there already
     std::vector<bool> live_;
     std::vector<std::vector<std::pair<int, int>>> consumers_;  // per value: node, input
     std::vector<bool> prepared_;                               // depends on constants alone
@@ -1054,7 +1082,7 @@ bool Schedule::has_host_steps() const {
 Schedule make_schedule(Graph graph, Device& device) {
     graph = recognise_attention(simplify(integer_products(choose_recurrences(std::move(graph), device))));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
-    graph = pad_products(merge_products(keep_packed(recognise_excitation(products_of_patches(fuse(std::move(graph)))))));
+    graph = pad_depths(merge_products(keep_packed(recognise_excitation(products_of_patches(fuse(std::move(graph)))))));
     for (;;) {
         try {
             return Scheduler(graph, device).run();

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "graph/passes.hpp"
@@ -9,8 +11,12 @@ namespace {
 
 /// Smaller products take a launch's time either way.
 constexpr std::int64_t kLeastDepth = 64, kLeastRows = 9;
+/// Of 16 bits: what engines read at once.
+constexpr std::int64_t kVector = 8;
+/// Below, a convolution takes a launch's time either way.
+constexpr std::int64_t kLeastPixels = 4096;
 
-class PadProducts final : public Rewriter {
+class PadDepths final : public Rewriter {
 public:
     using Rewriter::Rewriter;
 
@@ -33,7 +39,30 @@ private:
         return builder().concat({id, builder().compute(type, std::move(zeros), {}, {"Zeros", "return 0;", 0, {}, {}})}, static_cast<int>(axis));
     }
 
+    /// A convolution of few channels, as of an image, with zeros behind them in each pixel.
+    std::optional<ValueId> of_channels(const Node& node, ConvolutionSpec spec) {
+        const std::int64_t channels = spec.channels_in, pixels = spec.batch * elements(spec.out);
+        if (channels >= kVector || (spec.type != Type::f16 && spec.type != Type::bf16) || spec.groups != 1 || spec.transposed ||
+            pixels < kLeastPixels || !constant(node.inputs[1]))
+            return std::nullopt;
+        Dims wide = dims(node.inputs[0]);
+        wide[1] = kVector;
+        std::string indices;
+        for (std::size_t d = 0; d < wide.size(); ++d) indices += fmt::format("{}i{}", d == 0 ? "" : ", ", d);
+        std::vector<ValueId> inputs(node.inputs);
+        inputs[0] = builder().compute(spec.type, std::move(wide), {node.inputs[0]},
+                                      {"PadChannels",
+                                       fmt::format("if (i1 < (idx){}) return in0({}); return 0;", channels, indices),
+                                       0,
+                                       {static_cast<double>(channels) / kVector},
+                                       {}});
+        inputs[1] = padded(node.inputs[1], 1, kVector - channels);
+        spec.channels_in = kVector;
+        return builder().convolution(std::move(inputs), std::move(spec));
+    }
+
     std::optional<ValueId> rewrite(const Node& node) override {
+        if (const auto* convolution = std::get_if<Convolution>(&node.what)) return of_channels(node, convolution->spec);
         const auto* matmul = std::get_if<Matmul>(&node.what);
         if (matmul == nullptr) return std::nullopt;
         MatmulSpec spec = matmul->spec;
@@ -70,6 +99,6 @@ private:
 
 }  // namespace
 
-Graph pad_products(Graph graph) { return PadProducts(std::move(graph)).run(); }
+Graph pad_depths(Graph graph) { return PadDepths(std::move(graph)).run(); }
 
 }  // namespace ai_vmm::cuda
