@@ -83,9 +83,11 @@ Outcome run(const Output& x, const ov::OutputVector& results) {
 constexpr std::size_t kSize = 96;
 
 TEST(CudaChannels, AnImagesFewChannelsBecomeAVector) {
+    const Output plain = std::make_shared<v0::Parameter>(f32, ov::Shape{2, 3, kSize, kSize});
+    EXPECT_EQ(run(plain, {convolved(plain, 16, 3)}).device->convolutions.front().channels_in, 3) << "too little to read";
     for (const std::size_t channels : {1, 3, 7, 8}) {
         const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{2, channels, kSize, kSize});
-        const Outcome done = run(x, {convolved(x, 16)});
+        const Outcome done = run(x, {convolved(x, 16, channels == 1 ? 9 : 7)});
         ASSERT_EQ(done.device->convolutions.size(), 1U);
         EXPECT_EQ(done.device->convolutions.front().channels_in, 8) << channels;
         const auto kernels = std::ranges::count(done.schedule.steps, Step::Kind::kernel, &Step::kind);

@@ -13,8 +13,8 @@ namespace {
 constexpr std::int64_t kLeastDepth = 64, kLeastRows = 9;
 /// Of 16 bits: what engines read at once.
 constexpr std::int64_t kVector = 8;
-/// Below, a convolution takes a launch's time either way.
-constexpr std::int64_t kLeastPixels = 4096;
+/// Below, a convolution takes a launch's time either way; and engines for a few elements per result lose less than wider pixels cost.
+constexpr std::int64_t kLeastPixels = 4096, kLeastTaps = 64;
 
 class PadDepths final : public Rewriter {
 public:
@@ -43,7 +43,7 @@ private:
     std::optional<ValueId> of_channels(const Node& node, ConvolutionSpec spec) {
         const std::int64_t channels = spec.channels_in, pixels = spec.batch * elements(spec.out);
         if (channels >= kVector || (spec.type != Type::f16 && spec.type != Type::bf16) || spec.groups != 1 || spec.transposed ||
-            pixels < kLeastPixels || !constant(node.inputs[1]))
+            pixels < kLeastPixels || channels * elements(spec.kernel) < kLeastTaps || !constant(node.inputs[1]))
             return std::nullopt;
         Dims wide = dims(node.inputs[0]);
         wide[1] = kVector;
