@@ -98,6 +98,10 @@ std::string host_source(const std::string& source) {
     return result + source.substr(copied);
 }
 
+std::string host_compiler_missing() {
+    return std::filesystem::exists(AI_VMM_HOST_C_COMPILER) ? "" : "the reference needs " AI_VMM_HOST_C_COMPILER ", which is not installed";
+}
+
 std::string compile_host_library(const std::string& c_source, bool& compiled) {
     namespace fs = std::filesystem;
     std::vector<std::string> command{AI_VMM_HOST_C_COMPILER};

@@ -96,6 +96,8 @@ private:
 
 /// `source` behind the host's prelude, with an entry for each KERNEL that takes the addresses of its arguments: what HostDevice compiles.
 [[nodiscard]] std::string host_source(const std::string& source);
+/// Why kernels can't be compiled for the processor: on a machine where the tests run but were not built. Empty if they can.
+[[nodiscard]] std::string host_compiler_missing();
 /// Compiles C to a shared library, which a process-wide cache in the build folder keeps. @param compiled  whether the compiler ran.
 /// @returns its path. @throws Error(internal) with the compiler's messages.
 [[nodiscard]] std::string compile_host_library(const std::string& c_source, bool& compiled);

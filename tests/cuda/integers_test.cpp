@@ -338,6 +338,7 @@ TEST(IntegersOnDevice, ProductsAreWhatTheProcessorComputes) {
     } catch (const Error& error) {
         GTEST_SKIP() << "no GPU: " << error.what();
     }
+    if (const std::string missing = host_compiler_missing(); !missing.empty()) GTEST_SKIP() << missing;
     const auto host = std::make_shared<HostDevice>();
     for (const auto& [rows, depth, columns] : {std::tuple{12U, 64U, 24U}, {100U, 256U, 512U}, {33U, 1024U, 4U}}) {
         const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{rows, depth});

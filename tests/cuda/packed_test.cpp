@@ -328,6 +328,7 @@ TEST(PackedOnDevice, KernelsComputeWhatTheProcessorDoes) {
     } catch (const Error& error) {
         GTEST_SKIP() << "no GPU: " << error.what();
     }
+    if (const std::string missing = host_compiler_missing(); !missing.empty()) GTEST_SKIP() << missing;
     const auto host = std::make_shared<HostDevice>();
     std::vector<std::vector<std::byte>> kept;
     for (const Type type : {Type::f16, Type::bf16, Type::f32}) {
