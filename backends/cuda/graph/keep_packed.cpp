@@ -12,9 +12,6 @@
 namespace ai_vmm::cuda {
 namespace {
 
-/// A matrix that many rows are multiplied with is made numbers in every run: not where that takes a launch for a few bytes saved.
-constexpr std::int64_t kLeastUnpacked = 1 << 16;
-
 class KeepPacked final : public CompressedRewriter {
 public:
     using CompressedRewriter::CompressedRewriter;
@@ -34,46 +31,20 @@ private:
         auto known = matrices_.find(b);
         if (known == matrices_.end() || known->second.transposed != spec.transpose_b) {
             const auto made = matrix(b, spec.transpose_b);
-            known = matrices_.insert_or_assign(b, Known{spec.transpose_b, made, {}}).first;
+            known = matrices_.insert_or_assign(b, Known{spec.transpose_b, made}).first;
         }
         if (!known->second.matrix) return std::nullopt;
         const PackedMatrix& packed = *known->second.matrix;
         std::vector<ValueId> rest(node.inputs.begin() + 2, node.inputs.end());
         spec.transpose_b = true;
         PackedProduct what{spec, packed.packed, packed.group, packed.scale >= 0, packed.zero >= 0};
-        if (packed_together(what) != 0) {
-            std::vector<ValueId> inputs{node.inputs[0], packed.weights};
-            if (what.scale) inputs.push_back(packed.scale);
-            if (what.zero) inputs.push_back(packed.zero);
-            inputs.insert(inputs.end(), rest.begin(), rest.end());
-            return builder().packed_product(std::move(inputs), what);
-        }
-        if (spec.n * spec.k < kLeastUnpacked) return std::nullopt;
-        ValueId& numbers = known->second.numbers.try_emplace(spec.type, -1).first->second;
-        if (numbers < 0) numbers = unpacked(packed, spec);
-        std::vector<ValueId> inputs{node.inputs[0], numbers};
+        // What many rows are multiplied with becomes numbers once: making them in every run took several times as long as the product (on an H100).
+        if (packed_together(what) == 0) return std::nullopt;
+        std::vector<ValueId> inputs{node.inputs[0], packed.weights};
+        if (what.scale) inputs.push_back(packed.scale);
+        if (what.zero) inputs.push_back(packed.zero);
         inputs.insert(inputs.end(), rest.begin(), rest.end());
-        const ValueId result = builder().matmul(inputs[0], inputs[1], spec);
-        graph().nodes.back().inputs = std::move(inputs);
-        return result;
-    }
-
-    /// The matrix as numbers, computed in every run.
-    ValueId unpacked(const PackedMatrix& matrix, const MatmulSpec& spec) {
-        std::vector<ValueId> inputs{matrix.weights};
-        std::string body = "(f32)in0(0, i1, i2)";
-        const std::string at = matrix.group == spec.k ? "0, i1, 0" : fmt::format("0, i1, i2 / (idx){}", matrix.group);
-        if (matrix.zero >= 0) {
-            body = fmt::format("({} - (f32)in{}({}))", body, inputs.size(), at);
-            inputs.push_back(matrix.zero);
-        }
-        if (matrix.scale >= 0) {
-            body += fmt::format(" * in{}({})", inputs.size(), at);
-            inputs.push_back(matrix.scale);
-        }
-        Compute what{"Unpack", "return " + body + ";", 4, {}, {}};
-        what.every_run = true;
-        return builder().compute(spec.type, {1, spec.n, spec.k}, std::move(inputs), std::move(what));
+        return builder().packed_product(std::move(inputs), what);
     }
 
     /// Rows of a table of small integers: only those that are asked for become numbers.
@@ -105,7 +76,6 @@ private:
     struct Known {
         bool transposed = false;
         std::optional<PackedMatrix> matrix;
-        std::map<Type, ValueId> numbers;  // of each type that products wanted
     };
     std::map<ValueId, Known> matrices_;
 };
