@@ -33,7 +33,7 @@ public:
     template <typename... T>
     void choice(std::variant<T...>& value) {
         number(value.index());
-        std::visit([this](auto& which) { put(which); }, value);
+        std::visit([this](auto& which) { this->put(which); }, value);
     }
     void bytes(std::span<const std::byte> content) {
         number(content.size());

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "ai_vmm/elements.hpp"
 #include "ai_vmm/error.hpp"
 #include "codegen/attention.hpp"
 #include "codegen/excitation.hpp"
@@ -102,17 +103,7 @@ std::vector<std::byte> converted(const ConstantData& f32, Type type) {
     for (std::size_t i = 0; i < count; ++i) {
         float number = 0;
         std::memcpy(&number, f32.data + i * sizeof number, sizeof number);
-        if (type == Type::f16) {
-            const _Float16 half = static_cast<_Float16>(number);
-            std::memcpy(out.data() + i * 2, &half, 2);
-        } else if (type == Type::bf16) {
-            std::uint32_t word = 0;
-            std::memcpy(&word, &number, sizeof word);
-            const auto brain = static_cast<std::uint16_t>((word + 0x7fff + ((word >> 16) & 1)) >> 16);
-            std::memcpy(out.data() + i * 2, &brain, 2);
-        } else {
-            std::memcpy(out.data() + i * sizeof number, &number, sizeof number);
-        }
+        store_element(type == Type::f16 ? ElementType::f16 : type == Type::bf16 ? ElementType::bf16 : ElementType::f32, out.data(), i, number);
     }
     return out;
 }

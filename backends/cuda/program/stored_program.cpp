@@ -82,6 +82,44 @@ bool sane(const Value& value) {
     return true;
 }
 
+bool within(std::int64_t least, std::initializer_list<std::int64_t> numbers) {
+    return std::ranges::all_of(numbers, [&](std::int64_t number) { return number >= least && number <= kMostBytes; });
+}
+
+bool within(std::int64_t least, std::size_t rank, std::initializer_list<const Dims*> all) {
+    return std::ranges::all_of(all, [&](const Dims* dims) {
+        return dims->size() == rank && std::ranges::all_of(*dims, [&](std::int64_t number) { return number >= least && number <= kMostBytes; });
+    });
+}
+
+// Whether a library can be asked for a call at all, and how many buffers it is then given (device/libraries.hpp).
+
+bool sane(const MatmulSpec& s) {
+    return within(0, {s.m, s.n, s.k, s.row_stride_a, s.row_stride_b, s.row_stride_d, s.batch_stride_a, s.batch_stride_b, s.batch_stride_d}) &&
+           within(1, {s.batch}) && s.type <= Type::boolean && s.result <= Type::boolean && s.bias_type <= Type::boolean &&
+           s.activation <= Activation::hard_swish;
+}
+bool sane(const ConvolutionSpec& s) {
+    const std::size_t rank = s.in.size();
+    return rank >= 1 && rank <= 3 && within(1, {s.batch, s.channels_in, s.channels_out, s.groups}) &&
+           within(1, rank, {&s.in, &s.kernel, &s.out, &s.stride, &s.dilation}) && within(-kMostBytes, rank, {&s.pad_begin, &s.pad_end}) &&
+           s.type <= Type::boolean && s.bias_type <= Type::boolean && s.activation <= Activation::hard_swish;
+}
+bool sane(const AttentionSpec& s) {
+    return within(1, {s.batch, s.heads, s.kv_heads, s.queries, s.keys, s.head_size, s.value_size}) &&
+           within(0, 4, {&s.q_strides, &s.k_strides, &s.v_strides, &s.o_strides}) && s.type <= Type::boolean &&
+           (!s.mask || (within(1, 4, {&s.mask_dims}) && within(0, 4, {&s.mask_strides})));
+}
+bool sane(const RecurrentSpec& s) {
+    return within(1, {s.steps, s.batch, s.input, s.hidden}) && s.directions >= 1 && s.directions <= 2 && s.type <= Type::boolean &&
+           s.cell <= RecurrentSpec::Cell::tanh;
+}
+
+std::size_t buffer_count(const MatmulSpec& s) { return 3U + (s.bias ? 1 : 0) + (s.residual ? 1 : 0); }
+std::size_t buffer_count(const ConvolutionSpec& s) { return 3U + (s.bias ? 1 : 0) + (s.residual ? 1 : 0); }
+std::size_t buffer_count(const AttentionSpec& s) { return s.mask ? 5 : 4; }
+std::size_t buffer_count(const RecurrentSpec& s) { return s.cell == RecurrentSpec::Cell::lstm ? 7 : 5; }
+
 void check(const Schedule& s) {
     const auto count = static_cast<ValueId>(s.graph.values.size());
     const auto known = [&](ValueId id) { return id >= 0 && id < count; };
@@ -93,7 +131,8 @@ void check(const Schedule& s) {
             "the memory plan");
     std::set<ValueId> roots;
     for (const auto& [id, offset] : s.arena_offsets) {
-        require(known(id) && offset >= 0 && offset % 16 == 0 && offset <= s.arena_bytes && size(id) <= s.arena_bytes - offset,
+        // Copies move whole 256 bytes.
+        require(known(id) && offset >= 0 && offset % 256 == 0 && offset <= s.arena_bytes && (size(id) + 255) / 256 * 256 <= s.arena_bytes - offset,
                 "a place in the arena");
         roots.insert(id);
     }
@@ -125,22 +164,17 @@ void check(const Schedule& s) {
         const std::int64_t whole = size(place.root) * 8 / bits(value.type);
         require(empty || (low >= 0 && high < std::max<std::int64_t>(whole, 1)), "a place outside its root");
     }
-    for (const auto& [node, spec] : s.specs) {
-        std::visit(
-            [](const auto& which) {
-                require(which.type <= Type::boolean, "a call's type");
-                if constexpr (requires { which.bias_type; }) require(which.bias_type <= Type::boolean, "a call's type");
-                if constexpr (requires { which.result; }) require(which.result <= Type::boolean, "a call's type");
-                if constexpr (requires { which.activation; }) require(which.activation <= Activation::hard_swish, "a call's activation");
-                if constexpr (requires { which.cell; }) require(which.cell <= RecurrentSpec::Cell::tanh, "a call's cell");
-            },
-            spec);
-    }
+    for (const auto& [node, spec] : s.specs) require(std::visit([](const auto& which) { return sane(which); }, spec), "a call");
     const auto placed = [&](ValueId id) {
         return known(id) && s.places[static_cast<std::size_t>(id)] && roots.count(s.places[static_cast<std::size_t>(id)]->root) != 0;
     };
     require(std::ranges::all_of(s.graph.inputs, [&](ValueId id) { return known(id) && s.arena_offsets.count(id) != 0; }), "an input");
-    require(std::ranges::all_of(s.graph.outputs, placed), "an output");
+    for (ValueId id : s.graph.outputs) {
+        require(placed(id), "an output");
+        // It is copied as it lies.
+        const Place& place = *s.places[static_cast<std::size_t>(id)];
+        require(place.offset == 0 && place.strides == row_major_strides(s.graph.value(id).dims) && size(id) <= size(place.root), "an output");
+    }
     for (const Step& step : s.steps) {
         require(step.kind == Step::Kind::kernel || step.kind == Step::Kind::library, "a step");
         if (step.kind == Step::Kind::kernel) {
@@ -150,7 +184,10 @@ void check(const Schedule& s) {
                 for (int d = 0; d < 3; ++d) require(sizes[d] >= 1 && sizes[d] <= 0x7fffffffU, "a launch");
             }
         } else {
-            require(s.specs.count(step.index) != 0, "a call");
+            const auto spec = s.specs.find(step.index);
+            require(spec != s.specs.end(), "a call");
+            const auto buffers = std::visit([](const auto& which) { return buffer_count(which); }, spec->second);
+            require(step.arguments.size() == buffers, "a call's buffers");
         }
         require(std::ranges::all_of(step.arguments, placed), "an argument");
     }
