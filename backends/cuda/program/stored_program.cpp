@@ -124,7 +124,7 @@ void check(const Schedule& s) {
     const auto count = static_cast<ValueId>(s.graph.values.size());
     const auto known = [&](ValueId id) { return id >= 0 && id < count; };
     const auto size = [&](ValueId id) { return bytes(s.graph.value(id).type, s.graph.value(id).dims); };
-    require(std::ranges::all_of(s.graph.values, sane), "a value");
+    require(std::ranges::all_of(s.graph.values, [](const Value& value) { return sane(value); }), "a value");
     require(s.places.size() == s.graph.values.size(), "the number of places");
     require(s.arena_bytes >= 0 && s.arena_bytes < kMostBytes && s.workspace_bytes >= 0 && s.workspace_bytes < kMostBytes && s.weight_bytes >= 0 &&
                 s.weight_bytes < kMostBytes,
