@@ -4,11 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <random>
 #include <sstream>
 
 #include "backend.hpp"
 #include "cuda/backend_fixture.hpp"
+#include "cuda/library_device.hpp"
 #include "lower/context.hpp"
 #include "lower/lower.hpp"
 #include "openvino/op/ops.hpp"
@@ -135,6 +137,63 @@ TEST(StoredProgram, DamageIsAnError) {
         }
     }
     EXPECT_GT(refused, 100);
+}
+
+/// What write_program() makes of a schedule, weights being zeros.
+ErrorCode refusal(const Schedule& schedule) {
+    std::ostringstream out;
+    write_program(out, schedule, [&](ValueId root, std::string&, std::vector<std::byte>& content) {
+        const Value& value = schedule.graph.value(root);
+        content.assign(static_cast<std::size_t>(bytes(value.type, value.dims)), std::byte{0});
+    });
+    try {
+        (void)read_program(bytes_of(out.str()));
+    } catch (const Error& error) {
+        return error.code();
+    }
+    return ErrorCode::ok;
+}
+
+TEST(StoredProgram, WhatCouldNotBeRunIsRefused) {
+    const auto device = std::make_shared<LibraryDevice>();
+    const auto x = std::make_shared<ov::op::v0::Parameter>(ov::element::f32, ov::Shape{1, 8, 6, 6});
+    const auto w = ov::op::v0::Constant::create(ov::element::f32, {8, 8, 3, 3}, std::vector<float>(576, 0.5F));
+    const auto y =
+        std::make_shared<ov::op::v1::Convolution>(x, w, ov::Strides{1, 1}, ov::CoordinateDiff{1, 1}, ov::CoordinateDiff{1, 1}, ov::Strides{1, 1});
+    const ov::Model model(ov::OutputVector{std::make_shared<ov::op::v0::Relu>(y)}, ov::ParameterVector{x});
+    const Schedule whole = make_schedule(lower(with_shapes(model, {{1, 8, 6, 6}})), *device);
+    ASSERT_EQ(device->convolutions.size(), 1U);
+    EXPECT_EQ(refusal(whole), ErrorCode::ok);
+
+    const auto changed = [&](const std::function<void(Schedule&)>& change) {
+        Schedule schedule = whole;
+        change(schedule);
+        return refusal(schedule);
+    };
+    // A library would read past lists of sizes that are too short.
+    const auto convolution = [&](const std::function<void(ConvolutionSpec&)>& change) {
+        return changed([&](Schedule& schedule) {
+            for (auto& [node, spec] : schedule.specs) {
+                if (auto* const call = std::get_if<ConvolutionSpec>(&spec)) change(*call);
+            }
+        });
+    };
+    EXPECT_EQ(convolution([](ConvolutionSpec&) {}), ErrorCode::ok);
+    EXPECT_EQ(convolution([](ConvolutionSpec& call) { call.stride.pop_back(); }), ErrorCode::data_loss);
+    EXPECT_EQ(convolution([](ConvolutionSpec& call) { call.in.assign(4, 6); }), ErrorCode::data_loss);
+    EXPECT_EQ(convolution([](ConvolutionSpec& call) { call.groups = 0; }), ErrorCode::data_loss);
+    EXPECT_EQ(convolution([](ConvolutionSpec& call) { call.residual = !call.residual; }), ErrorCode::data_loss) << "another number of buffers";
+    EXPECT_EQ(changed([&](Schedule& schedule) {
+                  for (Step& step : schedule.steps) {
+                      if (step.kind == Step::Kind::library) step.arguments.pop_back();
+                  }
+              }),
+              ErrorCode::data_loss);
+    // Outputs are copied as they lie, and in whole 256 bytes.
+    const auto output = whole.graph.outputs.front();
+    EXPECT_EQ(changed([&](Schedule& schedule) { schedule.places[static_cast<std::size_t>(output)]->strides.assign(4, 0); }), ErrorCode::data_loss);
+    EXPECT_EQ(changed([&](Schedule& schedule) { schedule.arena_bytes -= 1; }), ErrorCode::data_loss);
+    EXPECT_EQ(changed([&](Schedule& schedule) { schedule.arena_offsets.begin()->second += 16; }), ErrorCode::data_loss);
 }
 
 }  // namespace

@@ -95,7 +95,8 @@ bool within(std::int64_t least, std::size_t rank, std::initializer_list<const Di
 // Whether a library can be asked for a call at all, and how many buffers it is then given (device/libraries.hpp).
 
 bool sane(const MatmulSpec& s) {
-    return within(0, {s.m, s.n, s.k, s.row_stride_a, s.row_stride_b, s.row_stride_d, s.batch_stride_a, s.batch_stride_b, s.batch_stride_d}) &&
+    return within(0, {s.m, s.n, s.k}) &&
+           within(-kMostBytes, {s.row_stride_a, s.row_stride_b, s.row_stride_d, s.batch_stride_a, s.batch_stride_b, s.batch_stride_d}) &&
            within(1, {s.batch}) && s.type <= Type::boolean && s.result <= Type::boolean && s.bias_type <= Type::boolean &&
            s.activation <= Activation::hard_swish;
 }
@@ -107,8 +108,8 @@ bool sane(const ConvolutionSpec& s) {
 }
 bool sane(const AttentionSpec& s) {
     return within(1, {s.batch, s.heads, s.kv_heads, s.queries, s.keys, s.head_size, s.value_size}) &&
-           within(0, 4, {&s.q_strides, &s.k_strides, &s.v_strides, &s.o_strides}) && s.type <= Type::boolean &&
-           (!s.mask || (within(1, 4, {&s.mask_dims}) && within(0, 4, {&s.mask_strides})));
+           within(-kMostBytes, 4, {&s.q_strides, &s.k_strides, &s.v_strides, &s.o_strides}) && s.type <= Type::boolean &&
+           (!s.mask || (within(1, 4, {&s.mask_dims}) && within(-kMostBytes, 4, {&s.mask_strides})));
 }
 bool sane(const RecurrentSpec& s) {
     return within(1, {s.steps, s.batch, s.input, s.hidden}) && s.directions >= 1 && s.directions <= 2 && s.type <= Type::boolean &&
