@@ -70,6 +70,7 @@ class ModelProfile:
     precision: str
     quantized: bool
     quantization: tuple[str, ...]
+    hidden_width: int
     stateful: bool
     flops: int
     parameters: int

@@ -153,6 +153,7 @@ nb::dict to_dict(const ModelProfile& profile) {
     put(dict, "precision", profile.precision);
     put(dict, "quantized", profile.quantized);
     put(dict, "quantization", profile.quantization);
+    put(dict, "hidden_width", profile.hidden_width);
     put(dict, "stateful", profile.stateful);
     put(dict, "flops", profile.flops);
     put(dict, "parameters", profile.parameters);

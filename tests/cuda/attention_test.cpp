@@ -28,11 +28,6 @@ using ov::element::bf16;
 using ov::element::f16;
 using ov::element::i64;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 /// Shifted windows as exporters write them: packed projections, a bias per head, a mask per window in five dimensions.
 TEST(CudaAttention, ShiftedWindows) {
     for (const auto& type : {f16, bf16}) {

@@ -17,12 +17,6 @@ namespace {
 
 using namespace ov::op;
 using ov::element::f32;
-using Output = ov::Output<ov::Node>;
-
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
 
 unsigned seed = 0;
 

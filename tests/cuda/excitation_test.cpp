@@ -22,12 +22,6 @@ namespace {
 using namespace ov::op;
 using ov::element::f16;
 using ov::element::f32;
-using Output = ov::Output<ov::Node>;
-
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
 
 Output pixels_product(const Output& x, const Output& w) {
     return make<v1::Convolution>(x, w, ov::Strides{1, 1}, ov::CoordinateDiff{0, 0}, ov::CoordinateDiff{0, 0}, ov::Strides{1, 1});

@@ -24,11 +24,6 @@ using namespace ov::op;
 using ov::element::f16;
 using ov::element::f32;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 TEST(CudaFusion, DepthwiseConvolutions) {
     for (const auto& type : {f32, f16}) {
         for (const std::size_t kernel : {3, 5}) {

@@ -26,12 +26,6 @@ using ov::element::f32;
 using ov::element::i32;
 using ov::element::i8;
 using ov::element::u8;
-using Output = ov::Output<ov::Node>;
-
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
 
 /// Integers of [low, high].
 Output integers(const ov::element::Type& type, const ov::Shape& shape, int low, int high, unsigned seed = 1) {

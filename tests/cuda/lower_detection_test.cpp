@@ -11,11 +11,6 @@ using ov::element::f32;
 using ov::element::i32;
 using ov::element::i64;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 TEST(CudaDetection, RegionAlignment) {
     for (const int samples : {0, 2}) {
         for (const bool maximum : {false, true}) {

@@ -13,11 +13,6 @@ using ov::element::f16;
 using ov::element::f32;
 using ov::element::f64;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 double tolerance(const ov::element::Type& type) { return type == f16 ? 4e-3 : type == bf16 ? 3e-2 : 1e-5; }
 
 /// Several shapes that broadcast.

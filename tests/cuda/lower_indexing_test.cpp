@@ -15,11 +15,6 @@ using ov::element::i32;
 using ov::element::i64;
 using ov::element::u8;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 /// Different values, no two equal but where the type is narrow.
 std::vector<double> shuffled(std::size_t count, std::size_t stride, double scale = 1) {
     std::vector<double> all;

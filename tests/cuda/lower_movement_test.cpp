@@ -12,11 +12,6 @@ using ov::element::f32;
 using ov::element::i32;
 using ov::element::i64;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 std::vector<ov::element::Type> types() {
     auto all = number_types();
     all.push_back(ov::element::boolean);

@@ -13,11 +13,6 @@ using ov::element::f32;
 using ov::element::f64;
 using ov::element::i32;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 template <typename Op>
 void reduce(const std::string& name, const std::vector<ov::element::Type>& types, double low, double high) {
     for (const auto& type : types) {

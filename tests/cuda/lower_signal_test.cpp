@@ -16,11 +16,6 @@ using ov::element::f64;
 using ov::element::i32;
 using ov::element::i64;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 TEST(CudaSignal, FourierTransforms) {
     Trial t("dft");
     const auto x = t.in(f32, {3, 4, 5, 2});

@@ -27,11 +27,6 @@ using Coordinates = v4::Interpolate::CoordinateTransformMode;
 using Nearest = v4::Interpolate::NearestMode;
 using Shapes = v4::Interpolate::ShapeCalcMode;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 TEST(CudaPooling, MaximaOfEveryTypeAndPadding) {
     for (const auto& type : {f32, f16, i32, i64, i8, u8}) {
         for (const auto rounding : {RoundingType::FLOOR, RoundingType::CEIL}) {

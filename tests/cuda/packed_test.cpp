@@ -31,12 +31,6 @@ using ov::element::i4;
 using ov::element::i8;
 using ov::element::u4;
 using ov::element::u8;
-using Output = ov::Output<ov::Node>;
-
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
 
 /// Integers of every value that the type has.
 Output integers(const ov::element::Type& type, const ov::Shape& shape, int seed = 0) {

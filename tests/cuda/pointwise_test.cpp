@@ -19,12 +19,6 @@ namespace {
 
 using namespace ov::op;
 using ov::element::f16;
-using Output = ov::Output<ov::Node>;
-
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
 
 TEST(CudaPointwise, EverySizeWithAllThatIsFused) {
     for (const auto& type : {f16, ov::element::bf16}) {

@@ -25,11 +25,6 @@ using Direction = RecurrentSequenceDirection;
 
 constexpr std::size_t kBatch = 3, kSteps = 5, kInput = 4, kHidden = 6;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 struct Weights {
     ov::Output<ov::Node> w, r, b;
 };

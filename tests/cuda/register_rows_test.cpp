@@ -18,11 +18,6 @@ namespace {
 
 using namespace ov::op;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 TEST(CudaRegisterRows, NormalisationsAndSoftmaxOfEveryLength) {
     for (const auto& type : float_types()) {
         for (const std::size_t length : {1, 2, 7, 8, 49, 64, 197, 768, 1000, 4096, 5000}) {

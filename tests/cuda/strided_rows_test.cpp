@@ -22,11 +22,6 @@ using namespace ov::op;
 using ov::element::f16;
 using ov::element::f32;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 TEST(CudaStridedRows, ReductionsOfEveryLength) {
     for (const auto& type : number_types()) {
         for (const std::size_t length : {1, 2, 7, 49, 196, 1000}) {

@@ -2,6 +2,7 @@
 /// Operations run as generated kernels on a HostDevice, compared with OpenVINO.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,14 @@
 #include "openvino/runtime/tensor.hpp"
 
 namespace ai_vmm::cuda::test {
+
+using Output = ov::Output<ov::Node>;
+
+/// A node of OpenVINO's, to be another one's input.
+template <typename Op, typename... Arguments>
+std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
+    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
+}
 
 /// Every element type that values of a model may have and both sides compute with.
 [[nodiscard]] const std::vector<ov::element::Type>& float_types();    ///< f32 f16 bf16 f64

@@ -20,11 +20,6 @@ using namespace ov::op;
 using ov::element::f16;
 using ov::element::f32;
 
-template <typename Op, typename... Arguments>
-std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
-    return std::make_shared<Op>(std::forward<Arguments>(arguments)...);
-}
-
 std::shared_ptr<ov::Node> reshape(const ov::Output<ov::Node>& x, const std::vector<std::int64_t>& shape) {
     return make<v1::Reshape>(x, Trial::ints(shape), false);
 }

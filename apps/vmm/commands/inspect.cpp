@@ -36,6 +36,7 @@ Json profile_json(const ModelProfile& profile, bool nodes) {
                 {"precision", profile.precision},
                 {"quantized", profile.quantized},
                 {"quantization", profile.quantization},
+                {"hidden_width", profile.hidden_width},
                 {"stateful", profile.stateful},
                 {"flops", profile.flops},
                 {"parameters", profile.parameters},
@@ -114,6 +115,7 @@ std::string for_people(const Context& context, const ModelProfile& profile) {
     }
     line("quantised", profile.quantized ? "yes" : "no");
     for (const std::string& text : profile.quantization) line("", "- " + text);
+    if (profile.hidden_width > 0) line("hidden", fmt::format("states of {} features", profile.hidden_width));
     if (profile.stateful) line("state", "keeps state between executions");
     if (!profile.dynamic_dimensions.empty()) {
         std::string text;

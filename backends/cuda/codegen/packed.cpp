@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "codegen/skinny.hpp"
 #include "codegen/text.hpp"
 #include "graph/passes.hpp"
 
@@ -12,14 +13,9 @@ namespace ai_vmm::cuda {
 
 KernelSource packed_kernel(const Graph& graph, const Places& places, const Node& node, const PackedProduct& what, const CodegenTarget& target) {
     const MatmulSpec& spec = what.spec;
-    const std::int64_t width = packed_together(what), vectors = spec.k / width, block = target.threads_per_block, groups_of_row = spec.k / what.group;
+    const std::int64_t width = packed_together(what), groups_of_row = spec.k / what.group;
     const int unit = static_cast<int>(width) * bits(what.packed) / 8, wide = 128 / bits(spec.type);
-    // As in skinny_kernel().
-    std::int64_t lanes = 1;
-    while (lanes < std::min<std::int64_t>(32, block) && lanes < vectors &&
-           (lanes * 4 < vectors || spec.n * lanes < target.multiprocessors * block / 2))
-        lanes *= 2;
-    const std::int64_t across = block / lanes;
+    const ColumnSums columns(spec, spec.k / width, target);
 
     Functions functions(graph, places);
     functions.use({spec.n, spec.k}, {spec.k, 1});
@@ -59,12 +55,9 @@ KernelSource packed_kernel(const Graph& graph, const Places& places, const Node&
 
     std::string text = fmt::format("typedef union {{ words4 w; {} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n",
                                    storage_type(spec.type), wide, activation_expression(spec.activation, Type::f32));
-    text += fmt::format(
-        "KERNEL(@)(@_P) {{\n  const int lane = THREAD % {0};\n  const i64 column64 = (i64)GROUP * {1} + THREAD / {0};\n  const int active = column64 "
-        "< {2}ll;\n  const idx column = active ? (idx)column64 : 0;\n  f32 acc[{3}];\n  UNROLL\n  for (int r = 0; r < {3}; ++r) acc[r] = 0;\n",
-        lanes, across, spec.n, spec.m);
-    text += fmt::format("  if (active) for (idx e = lane * {0}; e < (idx){1}; e += {2}) {{\n    {3}\n{4}    UNROLL\n", width, spec.k, lanes * width,
-                        fetch, factors);
+    text += columns.begin();
+    text += fmt::format("  if (active) for (idx e = lane * {0}; e < (idx){1}; e += {2}) {{\n    {3}\n{4}    UNROLL\n", width, spec.k,
+                        columns.lanes() * width, fetch, factors);
     text += fmt::format(
         "    for (int c = 0; c < {}; ++c) {{\n      f32 y[8];\n      UNROLL\n      for (int v = 0; v < 8; ++v) y[v] = (f32)({}){};\n      UNROLL\n",
         width / 8, integer, what.zero ? " - z" : "");
@@ -75,14 +68,8 @@ KernelSource packed_kernel(const Graph& graph, const Places& places, const Node&
         "* "
         "{4} + v];\n        }}\n        acc[r] += part{6};\n      }}\n    }}\n  }}\n",
         spec.m, 8 / wide, a, spec.row_stride_a, wide, load(spec.type, "x.v", "v"), what.scale ? " * s" : "");
-    if (lanes > 1) {
-        text += fmt::format(
-            "  for (int w = {}; w > 0; w >>= 1) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) acc[r] += SHUFFLE_XOR_F32(acc[r], w);\n  }}\n",
-            lanes / 2, spec.m);
-    }
-    text += fmt::format("  if (active && lane == 0) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) {{ const f32 d = @_a({}); {} }}\n  }}\n}}\n",
-                        spec.m, sum, store(spec.result, out, at, "d"));
-    return functions.finish(text, groups((spec.n + across - 1) / across, target.threads_per_block));
+    text += columns.end(sum, store(spec.result, out, at, "d"));
+    return functions.finish(text, columns.launch());
 }
 
 }  // namespace ai_vmm::cuda

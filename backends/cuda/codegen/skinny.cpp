@@ -18,6 +18,38 @@ std::int64_t width(const MatmulSpec& spec) {
 
 }  // namespace
 
+ColumnSums::ColumnSums(const MatmulSpec& spec, std::int64_t vectors, const CodegenTarget& target)
+    : rows_(spec.m), columns_(spec.n), block_(target.threads_per_block) {
+    // Four vectors a lane, but enough threads for the device where columns are few.
+    while (lanes_ < std::min<std::int64_t>(32, block_) && lanes_ < vectors &&
+           (lanes_ * 4 < vectors || columns_ * lanes_ < target.multiprocessors * block_ / 2))
+        lanes_ *= 2;
+}
+
+std::string ColumnSums::begin() const {
+    return fmt::format(
+        "KERNEL(@)(@_P) {{\n  const int lane = THREAD % {0};\n  const i64 column64 = (i64)GROUP * {1} + THREAD / {0};\n  const int active = column64 "
+        "< {2}ll;\n  const idx column = active ? (idx)column64 : 0;\n  f32 acc[{3}];\n  UNROLL\n  for (int r = 0; r < {3}; ++r) acc[r] = 0;\n",
+        lanes_, block_ / lanes_, columns_, rows_);
+}
+
+std::string ColumnSums::end(const std::string& sum, const std::string& store) const {
+    std::string text;
+    if (lanes_ > 1) {
+        text = fmt::format(
+            "  for (int w = {}; w > 0; w >>= 1) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) acc[r] += SHUFFLE_XOR_F32(acc[r], w);\n  }}\n",
+            lanes_ / 2, rows_);
+    }
+    return text +
+           fmt::format("  if (active && lane == 0) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) {{ const f32 d = @_a({}); {} }}\n  }}\n}}\n",
+                       rows_, sum, store);
+}
+
+Launch ColumnSums::launch() const {
+    const std::int64_t across = block_ / lanes_;
+    return groups((columns_ + across - 1) / across, block_);
+}
+
 bool is_skinny(const MatmulSpec& spec) {
     const bool type = spec.type == Type::f16 || spec.type == Type::bf16 || spec.type == Type::f32;
     return type && is_float(spec.result) && spec.result != Type::f64 && spec.batch == 1 && spec.m >= 1 && spec.m <= 8 && spec.n >= 1 && spec.k >= 1 &&
@@ -29,13 +61,7 @@ bool fits_skinny(const MatmulSpec& spec, std::int64_t rows, std::int64_t inner, 
 }
 
 KernelSource skinny_kernel(const Graph& graph, const Places& places, const Node& node, const MatmulSpec& spec, const CodegenTarget& target) {
-    const std::int64_t vectors = spec.k / width(spec), block = target.threads_per_block;
-    // Four vectors a lane, but enough threads for the device where columns are few.
-    std::int64_t lanes = 1;
-    while (lanes < std::min<std::int64_t>(32, block) && lanes < vectors &&
-           (lanes * 4 < vectors || spec.n * lanes < target.multiprocessors * block / 2))
-        lanes *= 2;
-    const std::int64_t across = block / lanes;
+    const ColumnSums columns(spec, spec.k / width(spec), target);
 
     Functions functions(graph, places);
     functions.use({spec.n, spec.k}, {spec.row_stride_b, 1});
@@ -52,30 +78,20 @@ KernelSource skinny_kernel(const Graph& graph, const Places& places, const Node&
     std::string text =
         fmt::format("typedef union {{ {}{} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n", width(spec) > 1 ? "words4 w; " : "",
                     storage_type(spec.type), width(spec), activation_expression(spec.activation, Type::f32));
-    text += fmt::format(
-        "KERNEL(@)(@_P) {{\n  const int lane = THREAD % {0};\n  const i64 column64 = (i64)GROUP * {1} + THREAD / {0};\n  const int active = column64 "
-        "< {2}ll;\n  "
-        "const idx column = active ? (idx)column64 : 0;\n  f32 acc[{3}];\n  UNROLL\n  for (int r = 0; r < {3}; ++r) acc[r] = 0;\n",
-        lanes, across, spec.n, spec.m);
+    text += columns.begin();
     const auto fetch = [&](const char* name, const std::string& pointer, const std::string& offset) {
         return width(spec) == 1 ? fmt::format("{}.v[0] = {}[{}];", name, pointer, offset)
                                 : fmt::format("{}.w = load16({} + ({}));", name, pointer, offset);
     };
     text += fmt::format("  if (active) for (idx e = lane * {0}; e < (idx){1}; e += {2}) {{\n    @_t y;\n    {3}\n    UNROLL\n", width(spec), spec.k,
-                        lanes * width(spec), fetch("y", b, fmt::format("column * (idx){} + e", spec.row_stride_b)));
+                        columns.lanes() * width(spec), fetch("y", b, fmt::format("column * (idx){} + e", spec.row_stride_b)));
     text += fmt::format(
         "    for (int r = 0; r < {}; ++r) {{\n      @_t x;\n      {}\n      UNROLL\n      for (int v = 0; v < {}; ++v) acc[r] += {} * {};\n    }}\n  "
         "}}\n",
         spec.m, fetch("x", a, fmt::format("r * (idx){} + e", spec.row_stride_a)), width(spec), load(spec.type, "x.v", "v"),
         load(spec.type, "y.v", "v"));
-    if (lanes > 1) {
-        text += fmt::format(
-            "  for (int w = {}; w > 0; w >>= 1) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) acc[r] += SHUFFLE_XOR_F32(acc[r], w);\n  }}\n",
-            lanes / 2, spec.m);
-    }
-    text += fmt::format("  if (active && lane == 0) {{\n    UNROLL\n    for (int r = 0; r < {}; ++r) {{ const f32 d = @_a({}); {} }}\n  }}\n}}\n",
-                        spec.m, sum, store(spec.result, out, at, "d"));
-    return functions.finish(text, groups((spec.n + across - 1) / across, target.threads_per_block));
+    text += columns.end(sum, store(spec.result, out, at, "d"));
+    return functions.finish(text, columns.launch());
 }
 
 }  // namespace ai_vmm::cuda

@@ -12,13 +12,6 @@ namespace ai_vmm::cuda {
 
 bool is_small_integer(Type type) { return type == Type::i8 || type == Type::u8 || type == Type::i4 || type == Type::u4; }
 
-bool CompressedRewriter::constant(ValueId id) const {
-    if (value(id).source == Source::constant) return true;
-    const Node* node = producer(id);
-    return node != nullptr && !node->inputs.empty() && std::holds_alternative<Compute>(node->what) &&
-           std::all_of(node->inputs.begin(), node->inputs.end(), [this](ValueId input) { return constant(input); });
-}
-
 const Compute* CompressedRewriter::operation(ValueId id, const char* op) const {
     const Node* node = producer(id);
     const auto* compute = node == nullptr ? nullptr : std::get_if<Compute>(&node->what);

@@ -30,8 +30,6 @@ public:
     using Rewriter::Rewriter;
 
 protected:
-    /// Whether a value is computed from constants alone.
-    [[nodiscard]] bool constant(ValueId id) const;
     /// The elementwise operation of that name that gives `id`.
     [[nodiscard]] const Compute* operation(ValueId id, const char* op) const;
     /// The integer constant whose elements `id` has as floats, through views; -1: there is none.

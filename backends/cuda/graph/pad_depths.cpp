@@ -21,16 +21,6 @@ public:
     using Rewriter::Rewriter;
 
 private:
-    /// Whether a value is computed from constants alone.
-    [[nodiscard]] bool constant(ValueId id) const {
-        if (value(id).source == Source::constant) return true;
-        const Node* node = producer(id);
-        const auto* compute = node == nullptr ? nullptr : std::get_if<Compute>(&node->what);
-        return node != nullptr && !node->inputs.empty() &&
-               ((compute != nullptr && !compute->every_run) || std::holds_alternative<Matmul>(node->what)) &&
-               std::all_of(node->inputs.begin(), node->inputs.end(), [this](ValueId input) { return constant(input); });
-    }
-
     /// `id` with `count` zeros behind it along `axis`.
     ValueId padded(ValueId id, std::size_t axis, std::int64_t count) {
         Dims zeros = dims(id);

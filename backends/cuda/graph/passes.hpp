@@ -45,9 +45,9 @@ struct FuseOptions {
 /// FakeQuantize's expression of its inputs a to e, by which integer_products() knows it and its levels.
 [[nodiscard]] std::string fake_quantize_expression(Type type, std::int64_t levels);
 
-/// Matrices of 8- and 4-bit integers with scales (and zeros) stay so in memory: products of few rows read them as they are (PackedProduct), those of
-/// many read numbers that every run computes into memory that others use before and after, and tables from which rows are taken become numbers where
-/// they are read. fuse() comes before, merge_products() behind.
+/// Matrices of 8- and 4-bit integers with scales (and zeros) stay so in memory where products of few rows read them (PackedProduct); tables from
+/// which rows are taken become numbers where they are read. Products of many rows read numbers that are made once. fuse() comes before,
+/// merge_products() behind.
 [[nodiscard]] Graph keep_packed(Graph graph);
 
 /// How many neighbours along k codegen's packed_kernel() takes at once: what 16, 8 or 4 bytes hold, at least 8; 0: it does not take the product,

@@ -67,6 +67,15 @@ Rewriter::Rewriter(Graph graph) : old_(std::move(graph)), builder_(new_) {
     }
 }
 
+bool Rewriter::constant(ValueId id) const {
+    if (value(id).source == Source::constant) return true;
+    const Node* node = producer(id);
+    if (node == nullptr || node->inputs.empty()) return false;
+    const auto* compute = std::get_if<Compute>(&node->what);
+    if (compute == nullptr ? !std::holds_alternative<Matmul>(node->what) : compute->every_run) return false;
+    return std::all_of(node->inputs.begin(), node->inputs.end(), [this](ValueId input) { return constant(input); });
+}
+
 Graph Rewriter::run() {
     for (Node& node : old_.nodes) {
         for (ValueId& id : node.inputs) id = current(id);

@@ -40,6 +40,9 @@ protected:
         return static_cast<std::size_t>(id) >= uses_.size() || uses_[static_cast<std::size_t>(id)] <= 1;
     }
 
+    /// Whether a value is computed from constants alone, once.
+    [[nodiscard]] bool constant(ValueId id) const;
+
     /// The producer of `id` seen through reshapes that nothing else reads, if it is a `What`. `id` becomes its own result.
     template <typename What>
     const Node* through_reshapes(ValueId& id) const {
