@@ -4,7 +4,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${AI_VMM_ENV:-$PWD/.venv}
 "$venv/bin/python" scripts/check_layers.py
-if "$venv/bin/python" -c "import onnx" 2>/dev/null; then "$venv/bin/python" scripts/onnx_inputs.py --check; else echo "onnx inputs: not checked, the onnx package is missing"; fi
 if command -v clang-format >/dev/null; then
   # Releases of clang-format differ in details: the check is made with the one the style was written for.
   version=$(clang-format --version | grep -oE '[0-9]+' | head -n 1)

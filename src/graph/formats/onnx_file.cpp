@@ -27,16 +27,6 @@ using base::ProtobufReader;
 constexpr int kMaxDepth = 64;  // of graphs within graphs; engines refuse deeper ones too
 constexpr std::size_t kMaxRank = 1024;
 
-/// First inputs that an operator of ONNX's own domain needs, whichever version it has; 0 for others.
-std::size_t least_inputs(std::string_view type) {
-    static constexpr std::pair<std::string_view, std::size_t> kTable[] = {
-#include "graph/formats/onnx_inputs.inc"
-    };
-    static_assert(std::ranges::is_sorted(kTable, {}, &std::pair<std::string_view, std::size_t>::first));
-    const auto found = std::ranges::lower_bound(kTable, type, {}, &std::pair<std::string_view, std::size_t>::first);
-    return found == std::end(kTable) || found->first != type ? 0 : found->second;
-}
-
 ElementType element_type(std::int64_t type) {
     switch (type) {
         case 1: return ElementType::f32;
@@ -153,13 +143,12 @@ private:
 
     Edges node(ProtobufReader message, int depth) {
         Edges edges;
-        std::string_view name, type, domain;
+        std::string_view type, domain;
         std::map<std::string_view, Scalar> attributes;
         while (message.next()) {
             switch (message.tag()) {
                 case 1: edges.inputs.push_back(message.get_view()); break;
                 case 2: edges.outputs.push_back(message.get_view()); break;
-                case 3: name = message.get_view(); break;
                 case 4: type = message.get_view(); break;
                 case 5: {
                     const auto [name, value] = attribute(message.get_message(), depth);
@@ -170,22 +159,8 @@ private:
                 default: message.skip();
             }
         }
-        if (domain.empty() || domain == "ai.onnx") {
-            require_inputs(name, type, edges.inputs);
-            note_misread(type, attributes);
-        }
+        if (domain.empty() || domain == "ai.onnx") note_misread(type, attributes);
         return edges;
-    }
-
-    /// Readers of engines take some that are not there.
-    static void require_inputs(std::string_view name, std::string_view type, const std::vector<std::string_view>& inputs) {
-        const std::size_t least = least_inputs(type);
-        std::size_t given = 0;
-        while (given < std::min(least, inputs.size()) && !inputs[given].empty()) ++given;
-        if (given == least) return;
-        const std::string title = name.empty() ? std::string() : " '" + printable(std::string(name)) + "'";
-        throw malformed("node" + title + " of type " + printable(std::string(type)) + " lacks an input", "at least " + std::to_string(least),
-                        std::to_string(given), "export the model again");
     }
 
     /// As OpenVINO 2026.4 reads them, by the ONNX node tests.
