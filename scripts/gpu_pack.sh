@@ -13,7 +13,9 @@ target=$(realpath -m "$1")
 build=$(realpath "${2:-$root/build}")
 limit_mib=${AI_VMM_PACK_LIMIT_MIB:-45}
 for tool in patchelf strip xz ldd; do command -v "$tool" >/dev/null || fail "$tool is missing (packages patchelf, binutils, xz-utils)"; done
-for file in bin/vmm bin/test_conformance bin/test_cuda bin/node_cases lib/backends/libai_vmm_backend_cuda.so; do [ -f "$build/$file" ] || fail "$build/$file is not built"; done
+for file in bin/vmm bin/test_conformance bin/test_cuda bin/node_cases lib/backends/libai_vmm_backend_cuda.so lib/ai_vmm/ai_vmm_read_trial; do
+  [ -f "$build/$file" ] || fail "$build/$file is not built"
+done
 
 if [ ! -f "$build/node_cases/cases.json" ]; then
   "${AI_VMM_ENV:-$root/.venv}/bin/python" "$root/tests/node/export_cases.py" "$build/node_cases" >&2 || fail "the ONNX node tests can't be exported"
@@ -22,11 +24,12 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 out=$work/ai_vmm_gpu
-mkdir -p "$out"/{bin,lib/backends,scripts,bench,tests/conformance/expected}
+mkdir -p "$out"/{bin,lib/backends,lib/ai_vmm,scripts,bench,tests/conformance/expected}
 
 cp -L "$build"/bin/{vmm,test_conformance,test_cuda,node_cases} "$out/bin/"
 [ -f "$build/bin/gpu_program" ] && cp -L "$build/bin/gpu_program" "$out/bin/"
 cp -L "$build"/lib/backends/libai_vmm_backend_{cuda,openvino}.so "$out/lib/backends/"
+cp -L "$build/lib/ai_vmm/ai_vmm_read_trial" "$out/lib/ai_vmm/"
 # OpenVINO opens these by name, so that ldd doesn't tell.
 openvino=$(ldd "$build/lib/backends/libai_vmm_backend_openvino.so" | awk '$1 ~ /^libopenvino\.so/ {print $3; exit}')
 [ -f "$openvino" ] || fail "libopenvino is not found through the backend's search path"
@@ -49,7 +52,7 @@ chmod -R u+w "$out"
 find "$out/bin" "$out/lib" -type f ! -name "*.json" | while read -r file; do
   strip --strip-unneeded "$file" 2>/dev/null || true
   case $file in
-    */lib/backends/*) rpath='$ORIGIN/..' ;;
+    */lib/backends/* | */lib/ai_vmm/*) rpath='$ORIGIN/..' ;;
     */bin/*) rpath='$ORIGIN/../lib' ;;
     *) rpath='$ORIGIN' ;;
   esac

@@ -35,11 +35,12 @@ backend::Model read_model(const Located& located, const ReadOptions& options) {
         throw Error(ErrorCode::cancelled, ErrorCategory::compilation, "reading " + shown(located.path) + " was cancelled");
     if (options.progress) options.progress("read", 0.0);
     try {
+        // ONNX files are tried by their reader: what OpenVINO does not survive ONNX Runtime may still run.
         const bool risky = located.format == ModelFormat::tensorflow_saved_model || located.format == ModelFormat::tensorflow_frozen ||
                            located.format == ModelFormat::tflite || located.format == ModelFormat::paddle;
         if (risky && !options.without_trial) try_reading(located, options.stop);
         switch (located.format) {
-            case ModelFormat::onnx: read_onnx(located, model); break;
+            case ModelFormat::onnx: read_onnx(located, options, model); break;
             case ModelFormat::openvino_ir: read_ir(located, model); break;
             case ModelFormat::tensorflow_saved_model: read_saved_model(located, model); break;
             case ModelFormat::tensorflow_frozen: read_frozen_graph(located, model); break;

@@ -37,7 +37,7 @@ struct ReadOptions {
     std::filesystem::path
         converter_python;  ///< interpreter of the conversion environment; empty: found by AI_VMM_CONVERT_PYTHON or beside the library
     std::chrono::milliseconds convert_timeout{600000};
-    bool without_trial = false;  ///< for the trial itself: read in this process only
+    bool without_trial = false;  ///< for the trial itself: read in this process only, external data mapped
     std::stop_token stop;
     Progress progress;
 };

@@ -11,7 +11,7 @@
 
 namespace ai_vmm::graph {
 
-void read_onnx(const Located& located, backend::Model& model);
+void read_onnx(const Located& located, const ReadOptions& options, backend::Model& model);
 void read_ir(const Located& located, backend::Model& model);
 void read_tflite(const Located& located, backend::Model& model);
 void read_saved_model(const Located& located, backend::Model& model);

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <future>
 #include <istream>
+#include <string>
 
 #include "graph/bytes.hpp"
 #include "graph/formats/onnx_file.hpp"
 #include "graph/openvino_import.hpp"
 #include "graph/readers.hpp"
+#include "graph/trial.hpp"
 #include "openvino/op/divide.hpp"
 #include "openvino/op/util/multi_subgraph_base.hpp"
 
@@ -21,9 +24,23 @@ void divide_towards_zero(const ov::Model& model) {
     }
 }
 
+/// Why OpenVINO's reader must not see the file in this process; empty if it may.
+std::string danger(const Located& located, const ReadOptions& options) {
+    if (options.without_trial) return {};
+    try {
+        try_reading(located, options.stop);
+        return {};
+    } catch (const Error& error) {
+        if (error.code() != ErrorCode::invalid_argument) throw;
+        return "it does not survive the file: " + error.found();
+    }
+}
+
 }  // namespace
 
-void read_onnx(const Located& located, backend::Model& model) {
+void read_onnx(const Located& located, const ReadOptions& options, backend::Model& model) {
+    // The trial takes as long as the reading itself, most of which is the weights: beside it we read and check the file.
+    std::future<std::string> trial = std::async(std::launch::async, danger, std::cref(located), std::cref(options));
     const auto bytes = main_bytes(located, kProtobufLimitBytes);
     OnnxFile file = parse_onnx(*bytes);
     if (!file.unsupported.empty()) {
@@ -40,13 +57,11 @@ void read_onnx(const Located& located, backend::Model& model) {
     std::istream stream(&buffer);
     ov::AnyVector arguments{static_cast<std::istream*>(&stream)};
     if (!located.path.empty()) arguments.emplace_back(located.path.string());
-    arguments.emplace_back(false);  // no memory mapping
+    arguments.emplace_back(options.without_trial);  // memory mapping: what the trial does not read costs it nothing
     Imported imported;
-    if (file.misread.empty()) {
-        imported = import_with("onnx", arguments);
-    } else {
-        imported.refusal = "it passes over " + file.misread.front() + " and would compute something else";
-    }
+    imported.refusal = trial.get();
+    if (!file.misread.empty()) imported.refusal = "it passes over " + file.misread.front() + " and would compute something else";
+    if (imported.refusal.empty()) imported = import_with("onnx", arguments);
     model.graph = std::move(imported.graph);
     model.graph_refusal = std::move(imported.refusal);
     if (model.graph) {

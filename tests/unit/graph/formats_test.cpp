@@ -193,6 +193,21 @@ TEST(Onnx, WhatOpenVinoPassesOverIsKnown) {
     EXPECT_EQ(misread("CastLike", {{"saturate", 0, ""}}, 19), Names{});
 }
 
+TEST(Onnx, AFileThatOpenVinoDoesNotSurviveIsLeftToOthers) {
+    // A convolution without weights: OpenVINO's reader takes them without looking whether there are any.
+    const std::string node = message([](auto& n) {
+        n.add_string(1, "x");
+        n.add_string(2, "y");
+        n.add_string(4, "Conv");
+    });
+    const backend::Model model = read(onnx_model(
+        {.nodes = {node}, .initializers = {}, .inputs = {onnx_value("x", 1, Dims{1, 1, 8, 8})}, .outputs = {onnx_value("y", 1, Dims{1})}}));
+    EXPECT_EQ(model.graph, nullptr);
+    EXPECT_NE(model.graph_refusal.find("does not survive the file"), std::string::npos) << model.graph_refusal;
+    EXPECT_EQ(names(model.inputs), Names{"x"});
+    expect_consistent(model);
+}
+
 TEST(Onnx, CyclesAreRefused) {
     const auto node = [](std::string_view from, std::string_view to) {
         return message([&](auto& n) {
