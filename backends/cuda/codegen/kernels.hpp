@@ -38,6 +38,10 @@ struct CodegenTarget {
 
 /// The kernel that computes a placed output of a Compute node.
 [[nodiscard]] KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target);
+/// Likewise of a node that reads each element of its placed input once, which it also stores where `copy`, a value like the input, is placed.
+/// Nothing: the elements don't lie so that it could move several at once.
+[[nodiscard]] std::optional<KernelSource> copying_kernel(const Graph& graph, const Places& places, ValueId output, ValueId copy,
+                                                         const CodegenTarget& target);
 /// The kernel of a Rowwise node, whose output is placed.
 [[nodiscard]] KernelSource rowwise_kernel(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target);
 /// One kernel per phase of a Custom node, whose outputs are placed.

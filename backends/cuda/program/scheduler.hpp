@@ -48,6 +48,8 @@ private:
     /// Whether a value can be stored row-major where it is made.
     bool lies_row_major(ValueId id);
     ValueId copy_of(Builder& builder, ValueId id);
+    /// A copy of `part` that is to lie at `target`.
+    ValueId placed_copy(ValueId part, Place target, Type type, const std::string& name);
     void remove_dead_nodes();
     void find_consumers();
     void visit(int n);
@@ -58,6 +60,10 @@ private:
     void copy_to(ValueId part, Place target, Type type, const std::string& name);
     /// What a library has made of a concatenation's channels is copied there at once, while it is in the device's cache.
     void copy_among_channels(ValueId id);
+    /// Whether a node is to come that reads each element of such a part once: that one's kernel copies it, as long as it waits for that.
+    bool is_copied_later(ValueId id);
+    /// The kernel of a placed Compute node that also does the copy of its input that waited for it.
+    void emit_copying(const Node& node);
     /// The dimension that a concatenation which is stored by parts joins.
     [[nodiscard]] std::optional<std::size_t> axis_of_parts(const Node& node) const;
     /// The place of a value among the channels of the concatenation that reads it, where nothing asks for it elsewhere: a generated kernel may store
@@ -109,6 +115,7 @@ private:
     std::set<ValueId> outputs_;  // the graph's, and what those of `shown_` show
     std::set<ValueId> shown_;    // outputs that are another value, reshaped
     std::set<ValueId> copied_;   // parts of concatenations that lie there already
+    std::set<ValueId> waiting_;  // parts that a node to come copies there
     std::vector<bool> live_;
     std::vector<std::vector<std::pair<int, int>>> consumers_;  // per value: node, input
     std::vector<bool> prepared_;                               // depends on constants alone

@@ -39,7 +39,7 @@ void Scheduler::visit_library(int n) {
     }
     if (call) {
         finish_library(n, std::move(call));
-        if (!prepared_[static_cast<std::size_t>(output)]) copy_among_channels(output);
+        if (!prepared_[static_cast<std::size_t>(output)] && !is_copied_later(output)) copy_among_channels(output);
         return;
     }
     if (!empty && !prepared_[static_cast<std::size_t>(output)] && run_bare(n)) return;
