@@ -35,6 +35,14 @@ struct CodegenTarget {
     int multiprocessors = 1;
     bool tensor_cores = false;  ///< mma.m16n8k16 and ldmatrix: compute capability 8.0 and later
 };
+/// Whether kernels that are written for tensor cores run on them there, in blocks of eight warps.
+[[nodiscard]] bool has_fast_form(const CodegenTarget& target);
+
+/// A tensor in the order in which lanes of a warp hold it for tensor cores: a Compute body over that tensor, and what it gives.
+struct Fragments {
+    Dims dims;
+    std::string body;
+};
 
 /// The kernel that computes a placed output of a Compute node.
 [[nodiscard]] KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target);

@@ -90,6 +90,11 @@ bool same_layout(const Dims& dims, const Dims& a, const Dims& b) {
     return true;
 }
 
+CodegenTarget target_of(const Device& device) {
+    const Capabilities& capabilities = device.capabilities();
+    return {capabilities.threads_per_block, capabilities.multiprocessors, capabilities.compute_major >= 8};
+}
+
 Schedule Scheduler::run() {
     give_outputs_memory_of_their_own();
     remove_dead_nodes();
@@ -190,9 +195,9 @@ void Scheduler::find_consumers() {
         const auto* compute = std::get_if<Compute>(&node.what);
         const bool view = compute != nullptr && compute->view.kind != View::Kind::none;
         const bool reads_memory = is_library(node) || std::holds_alternative<HostCall>(node.what);
-        for (ValueId id : node.inputs) {
-            if (reads_memory || (view && needs_memory_[static_cast<std::size_t>(node.outputs.front())]))
-                needs_memory_[static_cast<std::size_t>(id)] = true;
+        for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+            if ((reads_memory && !reads_through(node, k)) || (view && needs_memory_[static_cast<std::size_t>(node.outputs.front())]))
+                needs_memory_[static_cast<std::size_t>(node.inputs[k])] = true;
         }
     }
 }
@@ -427,6 +432,10 @@ double Scheduler::times_evaluated(ValueId id) const {
     for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
         const Node& consumer = out_.graph.nodes[static_cast<std::size_t>(n)];
         double reads = 1, outputs = static_cast<double>(elements(value(consumer.outputs.front()).dims));
+        if (reads_through(consumer, static_cast<std::size_t>(k))) {
+            times += 1.5;  // once, and what neighbouring tiles share
+            continue;
+        }
         if (const auto* compute = std::get_if<Compute>(&consumer.what)) {
             if (static_cast<std::size_t>(k) < compute->reads.size()) reads = compute->reads[static_cast<std::size_t>(k)];
         } else if (const auto* rowwise = std::get_if<Rowwise>(&consumer.what)) {

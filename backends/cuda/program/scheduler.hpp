@@ -21,6 +21,9 @@ namespace ai_vmm::cuda {
 /// Whether two strides give every element of `dims` the same place.
 [[nodiscard]] bool same_layout(const Dims& dims, const Dims& a, const Dims& b);
 
+/// What kernels for a device depend on.
+[[nodiscard]] CodegenTarget target_of(const Device& device);
+
 /// No library takes an Attention node.
 struct NoAttention {
     AttentionSpec spec;
@@ -29,11 +32,7 @@ struct NoAttention {
 /// Of one graph: decides what is stored and where, asks the device for library calls, generates kernels, and plans the memory. Used once.
 class Scheduler {
 public:
-    Scheduler(Graph graph, Device& device) : device_(device) {
-        out_.graph = std::move(graph);
-        const Capabilities& capabilities = device.capabilities();
-        target_ = {capabilities.threads_per_block, capabilities.multiprocessors, capabilities.compute_major >= 8};
-    }
+    Scheduler(Graph graph, Device& device) : device_(device), target_(target_of(device)) { out_.graph = std::move(graph); }
     Schedule run();
 
 private:
@@ -90,6 +89,13 @@ private:
     /// As fast as memory, which the libraries' depthwise engines are far from.
     void run_depthwise(int n);
     void run_pointwise(int n);
+    void run_stem(int n);
+    /// Replaces input k of node n by its fragments.
+    void require_fragments(int n, std::size_t k, const Fragments& form);
+    /// Among the channels of the concatenation that reads it, or by itself.
+    void place_channels_last(ValueId id);
+    /// Whether a generated kernel reads a node's input through whatever stands before it, instead of from memory.
+    [[nodiscard]] bool reads_through(const Node& node, std::size_t k) const;
     void run_excitation(int n);
     /// require_layout(), and an address that 16-byte accesses take.
     void require_own_layout(int n, std::size_t k, const Dims& strides);
