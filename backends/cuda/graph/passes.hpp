@@ -28,7 +28,8 @@ struct FuseOptions {
 
 /// Convolutions whose kernel is their stride, as embeddings of patches are, become products over the patches; so do those of few single pixels, as in
 /// squeeze-and-excitation. fuse() comes before.
-[[nodiscard]] Graph products_of_patches(Graph graph);
+/// @param taken  asked with each transposed convolution whether something else takes it as it is; empty: never
+[[nodiscard]] Graph products_of_patches(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken = {});
 
 /// Squeeze and excitation, two products of few rows and the channels that their result scales, becomes Excitation where both matrices are small.
 /// products_of_patches() comes before.
