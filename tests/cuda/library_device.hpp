@@ -26,4 +26,14 @@ public:
     std::vector<AttentionSpec> attentions;
 };
 
+/// A device with the schedule of a GPU with tensor cores, whose kernels run on the processor in their plain form.
+class WithTensorCores : public LibraryDevice {
+public:
+    WithTensorCores() : capabilities_(LibraryDevice::capabilities()) { capabilities_.compute_major = 9; }
+    [[nodiscard]] const Capabilities& capabilities() const noexcept override { return capabilities_; }
+
+private:
+    Capabilities capabilities_;
+};
+
 }  // namespace ai_vmm::cuda::test

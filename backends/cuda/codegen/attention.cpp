@@ -192,8 +192,6 @@ Fragments mask_fragments(const AttentionSpec& spec, const Dims& mask) {
     return out;
 }
 
-bool has_fast_form(const CodegenTarget& target) { return target.tensor_cores && target.threads_per_block == 256; }
-
 bool fits_short_attention(const Dims& strides, std::int64_t offset) {
     return strides.size() == 4 && strides[3] == 1 && offset % 8 == 0 &&
            std::all_of(strides.begin(), strides.end() - 1, [](std::int64_t stride) { return stride % 8 == 0; });

@@ -13,14 +13,7 @@ namespace ai_vmm::cuda {
 /// Whether Q, K or V may lie so: features side by side, everything else in eights of elements, for accesses of 16 bytes. @param offset  in elements
 [[nodiscard]] bool fits_short_attention(const Dims& strides, std::int64_t offset);
 
-/// Whether the kernel runs on tensor cores there.
-[[nodiscard]] bool has_fast_form(const CodegenTarget& target);
-
-/// A mask as the tensor cores' form reads it fastest, in the order in which lanes hold scores: a Compute body over the mask.
-struct Fragments {
-    Dims dims;
-    std::string body;
-};
+/// A mask as the tensor cores' form reads it fastest, in the order in which lanes hold scores.
 [[nodiscard]] Fragments mask_fragments(const AttentionSpec& spec, const Dims& mask);
 
 /// Scores stay in registers as f32, products go through tensor cores; one read of Q, K and V, one write of the result (after Dao et al.,

@@ -14,8 +14,9 @@ namespace {
 /// several elements at once.
 class VectorKernel {
 public:
-    VectorKernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target)
-        : graph_(graph), places_(places), target_(target), output_(output), functions_(graph, places) {}
+    /// @param copy  where what the output's node reads is stored too; -1: nowhere
+    VectorKernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target, ValueId copy = -1)
+        : graph_(graph), places_(places), target_(target), output_(output), copy_(copy), functions_(graph, places) {}
 
     std::optional<KernelSource> make() {
         const Value& value = graph_.value(output_);
@@ -30,6 +31,7 @@ public:
         if (!collect(output_)) return std::nullopt;
         width_ = narrow_ ? 8 : 4;
         views_.emplace(graph_, places_, functions_, width_);
+        if (copy_ >= 0) views_->copy(graph_.producer(output_)->inputs.front(), copy_);
         const std::int64_t count = elements(value.dims), size = value.dims[static_cast<std::size_t>(inner_)];
         if (size % width_ != 0 || count / width_ < static_cast<std::int64_t>(target_.threads_per_block - 1) * target_.multiprocessors / 2)
             return std::nullopt;
@@ -216,7 +218,7 @@ private:
     const Graph& graph_;
     const Places& places_;
     const CodegenTarget& target_;
-    const ValueId output_;
+    const ValueId output_, copy_;
     Functions functions_;
     std::optional<VectorViews> views_;
     std::vector<ValueId> nodes_, leaves_;
@@ -226,6 +228,12 @@ private:
 };
 
 }  // namespace
+
+std::optional<KernelSource> copying_kernel(const Graph& graph, const Places& places, ValueId output, ValueId copy, const CodegenTarget& target) {
+    const auto& compute = std::get<Compute>(graph.producer(output)->what);
+    if (!compute.each_once || compute.across.empty()) return std::nullopt;
+    return VectorKernel(graph, places, output, target, copy).make();
+}
 
 KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target) {
     const Value& value = graph.value(output);

@@ -9,6 +9,8 @@
 
 namespace ai_vmm::cuda {
 
+bool has_fast_form(const CodegenTarget& target) { return target.tensor_cores && target.threads_per_block == 256; }
+
 std::vector<KernelSource> custom_kernels(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target) {
     const Custom& what = std::get<Custom>(node.what);
     std::vector<KernelSource> kernels;

@@ -35,9 +35,21 @@ struct CodegenTarget {
     int multiprocessors = 1;
     bool tensor_cores = false;  ///< mma.m16n8k16 and ldmatrix: compute capability 8.0 and later
 };
+/// Whether kernels that are written for tensor cores run on them there, in blocks of eight warps.
+[[nodiscard]] bool has_fast_form(const CodegenTarget& target);
+
+/// A tensor in the order in which lanes of a warp hold it for tensor cores: a Compute body over that tensor, and what it gives.
+struct Fragments {
+    Dims dims;
+    std::string body;
+};
 
 /// The kernel that computes a placed output of a Compute node.
 [[nodiscard]] KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId output, const CodegenTarget& target);
+/// Likewise of a node that reads each element of its placed input once, which it also stores where `copy`, a value like the input, is placed.
+/// Nothing: the elements don't lie so that it could move several at once.
+[[nodiscard]] std::optional<KernelSource> copying_kernel(const Graph& graph, const Places& places, ValueId output, ValueId copy,
+                                                         const CodegenTarget& target);
 /// The kernel of a Rowwise node, whose output is placed.
 [[nodiscard]] KernelSource rowwise_kernel(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target);
 /// One kernel per phase of a Custom node, whose outputs are placed.

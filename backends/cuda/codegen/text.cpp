@@ -172,6 +172,15 @@ int power_of_two_at_least(std::int64_t value) {
     return power;
 }
 
+std::string multiply_add() {
+    return R"SOURCE(
+FUNCTION void @_mma(f32* d, const u32* a, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+)SOURCE";
+}
+
 std::string Functions::reader(ValueId id) {
     if (const auto found = names_.find(id); found != names_.end()) return found->second;
     const Value& value = graph_.value(id);

@@ -36,6 +36,9 @@ namespace ai_vmm::cuda {
 /// A launch of `count` groups.
 [[nodiscard]] Launch groups(std::int64_t count, int threads);
 [[nodiscard]] int power_of_two_at_least(std::int64_t value);
+/// The function @_mma(d, a, b0, b1), d += a * b on tensor cores, of MMA_TYPE. Fragments lie as the PTX ISA says for mma.m16n8k16: lane = 4 * g + t
+/// holds, of d, columns 2t and 2t + 1 of rows g and g + 8.
+[[nodiscard]] std::string multiply_add();
 
 struct CombineText {
     std::string identity;

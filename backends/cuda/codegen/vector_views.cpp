@@ -70,6 +70,14 @@ std::optional<std::string> VectorViews::body_of_placed(ValueId id, int inner) {
     for (std::int64_t part = 0; part < parts; ++part)
         text += fmt::format("t.w[{}] = load{}({} + ({} + {})); ", part, unit, functions_.argument(id, false),
                             offset_expression(value.dims, place.strides), part * unit * 8 / bits(value.type));
+    if (id == copied_) {
+        const Place& copy = *places_[static_cast<std::size_t>(copy_)];
+        if (!aligned_vectors(value, copy, inner, width_)) return std::nullopt;
+        functions_.use(value.dims, copy.strides);
+        for (std::int64_t part = 0; part < parts; ++part)
+            text += fmt::format("store{}({} + ({} + {}), t.w[{}]); ", unit, functions_.argument(copy_, true),
+                                offset_expression(value.dims, copy.strides), part * unit * 8 / bits(value.type), part);
+    }
     return text + fmt::format("UNROLL for (int u = 0; u < {}; ++u) r.v[u] = {}; return r;", width_, load(value.type, "t.v", "u"));
 }
 

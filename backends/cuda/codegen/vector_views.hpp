@@ -25,6 +25,11 @@ public:
     /// where the coordinate is a multiple of the width; nothing where those don't lie side by side. @param placed  false: computes the value even if
     /// it has a place.
     std::optional<std::string> reader(ValueId id, int inner, bool placed = true);
+    /// Whatever reads elements of the placed value `id` stores them where `to`, of the same dimensions, is placed; before any reader is asked for.
+    void copy(ValueId id, ValueId to) {
+        copied_ = id;
+        copy_ = to;
+    }
     /// The structure's name for elements of `type`.
     std::string structure(Type type);
     /// All functions, to stand behind those of `functions`.
@@ -46,6 +51,7 @@ private:
     std::string text_;
     std::map<std::pair<ValueId, int>, std::optional<std::string>> names_;
     std::set<std::string> structures_;
+    ValueId copied_ = -1, copy_ = -1;
     int count_ = 0;
 };
 

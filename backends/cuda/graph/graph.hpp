@@ -60,6 +60,7 @@ struct Compute {
     std::string across{};    ///< the body for several elements side by side in a dimension that it only passes on to its one input (0 or 1): inK
                              ///< gives a VECTOR, whose elements are v[u] in EACH { … }, FILLED(x) has x in all; empty: there is no such form
     bool every_run = false;  ///< of constants alone, and yet not to be kept: it takes more memory than what it is made from
+    bool each_once = false;  ///< body and `across` read every element of the one input, each once
 };
 
 /// Reductions over `axes` of an iteration space, one after another, and a result for each element of the space or each row. Bodies are as in Compute

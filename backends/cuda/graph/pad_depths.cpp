@@ -18,7 +18,7 @@ constexpr std::int64_t kLeastPixels = 4096, kLeastTaps = 64;
 
 class PadDepths final : public Rewriter {
 public:
-    using Rewriter::Rewriter;
+    PadDepths(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken) : Rewriter(std::move(graph)), taken_(taken) {}
 
 private:
     /// `id` with `count` zeros behind it along `axis`.
@@ -33,7 +33,7 @@ private:
     std::optional<ValueId> of_channels(const Node& node, ConvolutionSpec spec) {
         const std::int64_t channels = spec.channels_in, pixels = spec.batch * elements(spec.out);
         if (channels >= kVector || (spec.type != Type::f16 && spec.type != Type::bf16) || spec.groups != 1 || spec.transposed ||
-            pixels < kLeastPixels || channels * elements(spec.kernel) < kLeastTaps || !constant(node.inputs[1]))
+            pixels < kLeastPixels || channels * elements(spec.kernel) < kLeastTaps || !constant(node.inputs[1]) || (taken_ && taken_(spec)))
             return std::nullopt;
         Dims wide = dims(node.inputs[0]);
         wide[1] = kVector;
@@ -85,10 +85,12 @@ private:
         graph().nodes.back().inputs = std::move(inputs);
         return result;
     }
+
+    const std::function<bool(const ConvolutionSpec&)>& taken_;
 };
 
 }  // namespace
 
-Graph pad_depths(Graph graph) { return PadDepths(std::move(graph)).run(); }
+Graph pad_depths(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken) { return PadDepths(std::move(graph), taken).run(); }
 
 }  // namespace ai_vmm::cuda

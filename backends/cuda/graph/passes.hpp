@@ -28,7 +28,8 @@ struct FuseOptions {
 
 /// Convolutions whose kernel is their stride, as embeddings of patches are, become products over the patches; so do those of few single pixels, as in
 /// squeeze-and-excitation. fuse() comes before.
-[[nodiscard]] Graph products_of_patches(Graph graph);
+/// @param taken  asked with each transposed convolution whether something else takes it as it is; empty: never
+[[nodiscard]] Graph products_of_patches(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken = {});
 
 /// Squeeze and excitation, two products of few rows and the channels that their result scales, becomes Excitation where both matrices are small.
 /// products_of_patches() comes before.
@@ -36,7 +37,8 @@ struct FuseOptions {
 
 /// Products in f16 or bf16 of rows that a concatenation gives with a constant matrix get a k of whole vectors, zeros behind both; convolutions of an
 /// image's few channels get a vector of them per pixel. Engines read elements one by one else. fuse() comes before.
-[[nodiscard]] Graph pad_depths(Graph graph);
+/// @param taken  asked with each convolution whether something else than an engine takes it as it is; empty: never
+[[nodiscard]] Graph pad_depths(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken = {});
 
 /// Products of many rows of quantised values, behind FakeQuantize or as 8-bit integers with a scale and a zero point, with 8-bit weights (or of such
 /// integers alone) become products of i8 with sums in i32, and a pass over those. Of the model's order: simplify() behind.

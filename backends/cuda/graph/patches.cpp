@@ -12,7 +12,7 @@ constexpr std::int64_t kFewRows = 8;
 
 class PatchesToProducts final : public Rewriter {
 public:
-    using Rewriter::Rewriter;
+    PatchesToProducts(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken) : Rewriter(std::move(graph)), taken_(taken) {}
 
 private:
     /// Whether a value is an input of the graph, seen or converted otherwise.
@@ -103,7 +103,7 @@ private:
             (spec.activation == Activation::none || spec.activation == Activation::relu || spec.activation == Activation::gelu_tanh)) {
             bool whole = true;
             for (std::size_t d = 0; d < spatial; ++d) whole = whole && spec.out[d] == spec.in[d] * spec.kernel[d];
-            if (whole) return product_of_transposed(node, spec);
+            if (whole && !(taken_ && taken_(spec))) return product_of_transposed(node, spec);
         }
         if (!apart || spec.transposed || spec.residual || spec.groups != 1 || area == 1 || !is_float(spec.type)) return std::nullopt;
         // What the products' engines want of rows; and what their epilogues have.
@@ -151,10 +151,14 @@ private:
         result = builder().transpose(builder().reshape(result, last), back);
         return result;
     }
+
+    const std::function<bool(const ConvolutionSpec&)>& taken_;
 };
 
 }  // namespace
 
-Graph products_of_patches(Graph graph) { return PatchesToProducts(std::move(graph)).run(); }
+Graph products_of_patches(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken) {
+    return PatchesToProducts(std::move(graph), taken).run();
+}
 
 }  // namespace ai_vmm::cuda

@@ -15,11 +15,13 @@ namespace {
 struct Window {
     std::string open, close;
     double taps = 1;
+    bool apart = false;  ///< windows share no element and leave none out
 };
 
 template <typename Op>
 Window strided_window(const Op& op, const Dims& in, const Dims& out, const ov::Strides& dilations) {
     Window window;
+    window.apart = true;
     for (std::size_t d = 0; d < op.get_kernel().size(); ++d) {
         const auto kernel = static_cast<std::int64_t>(op.get_kernel()[d]), stride = static_cast<std::int64_t>(op.get_strides()[d]);
         const auto dilation = d < dilations.size() ? static_cast<std::int64_t>(dilations[d]) : 1;
@@ -34,6 +36,7 @@ Window strided_window(const Op& op, const Dims& in, const Dims& out, const ov::S
                                        behind ? fmt::format("x{} >= (idx){}", d, in[d + 2]) : "");
         window.close += "} ";
         window.taps *= static_cast<double>(op.get_kernel()[d]);
+        window.apart = window.apart && kernel == stride && dilation == 1 && pad == 0 && out[d + 2] * stride == in[d + 2];
     }
     return window;
 }
@@ -60,7 +63,7 @@ std::string tap(std::size_t spatial) {
 }
 
 Compute windowed(const char* op, const Window& window, std::string body, std::string across = {}) {
-    return {op, std::move(body), static_cast<int>(std::min(2 * window.taps, 1e6)), {window.taps}, {}, {}, std::move(across)};
+    return {op, std::move(body), static_cast<int>(std::min(2 * window.taps, 1e6)), {window.taps}, {}, {}, std::move(across), false, window.apart};
 }
 
 double lowest(Type type) {

@@ -8,6 +8,8 @@
 #include <cstring>
 
 #include "ai_vmm/elements.hpp"
+#include "codegen/stem.hpp"
+#include "codegen/transposed.hpp"
 #include "graph/passes.hpp"
 #include "program/scheduler.hpp"
 
@@ -78,7 +80,10 @@ bool Schedule::has_host_steps() const {
 Schedule make_schedule(Graph graph, Device& device) {
     graph = recognise_attention(simplify(integer_products(choose_recurrences(std::move(graph), device))));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
-    graph = pad_depths(merge_products(keep_packed(recognise_excitation(products_of_patches(fuse(std::move(graph)))))));
+    const CodegenTarget target = target_of(device);
+    const auto generated = [&](const ConvolutionSpec& spec) { return prefers_stem(spec, target) || prefers_transposed(spec, target); };
+    graph = products_of_patches(fuse(std::move(graph)), generated);
+    graph = pad_depths(merge_products(keep_packed(recognise_excitation(std::move(graph)))), generated);
     for (;;) {
         try {
             return Scheduler(graph, device).run();

@@ -90,6 +90,11 @@ bool same_layout(const Dims& dims, const Dims& a, const Dims& b) {
     return true;
 }
 
+CodegenTarget target_of(const Device& device) {
+    const Capabilities& capabilities = device.capabilities();
+    return {capabilities.threads_per_block, capabilities.multiprocessors, capabilities.compute_major >= 8};
+}
+
 Schedule Scheduler::run() {
     give_outputs_memory_of_their_own();
     remove_dead_nodes();
@@ -190,9 +195,9 @@ void Scheduler::find_consumers() {
         const auto* compute = std::get_if<Compute>(&node.what);
         const bool view = compute != nullptr && compute->view.kind != View::Kind::none;
         const bool reads_memory = is_library(node) || std::holds_alternative<HostCall>(node.what);
-        for (ValueId id : node.inputs) {
-            if (reads_memory || (view && needs_memory_[static_cast<std::size_t>(node.outputs.front())]))
-                needs_memory_[static_cast<std::size_t>(id)] = true;
+        for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+            if ((reads_memory && !reads_through(node, k)) || (view && needs_memory_[static_cast<std::size_t>(node.outputs.front())]))
+                needs_memory_[static_cast<std::size_t>(node.inputs[k])] = true;
         }
     }
 }
@@ -241,6 +246,7 @@ std::vector<ValueId> Scheduler::arguments_of(int n) {
 void Scheduler::visit_compute(int n, const Node& node, const Compute& compute) {
     const ValueId id = node.outputs.front();
     if (place_as_view(node, compute)) return;
+    const bool copies = compute.each_once && waiting_.count(node.inputs.front()) != 0;
     if (outputs_.count(id) != 0) {
         place_row_major(id);
     } else if (must_store(id, compute, node)) {
@@ -249,9 +255,11 @@ void Scheduler::visit_compute(int n, const Node& node, const Compute& compute) {
     } else {
         cost_[id] = inlined_cost(node, compute);
         leaves_[id] = leaves(node);
+        if (copies) copy_among_channels(node.inputs.front());
         return;
     }
     (void)n;
+    if (copies) return emit_copying(node);
     if (compute.op == "Concat" && store_by_parts(node)) return;
     emit(compute_kernel(graph(), out_.places, id, target_), node);
 }
@@ -268,6 +276,7 @@ bool Scheduler::store_by_parts(const Node& node) {
             at += value(part).dims[axis];
             continue;
         }
+        waiting_.erase(part);
         const Place target = *place(id);
         copy_to(part, Place{target.root, target.strides, target.offset + at * target.strides[axis]}, whole.type, node.name);
         at += value(part).dims[axis];
@@ -275,19 +284,48 @@ bool Scheduler::store_by_parts(const Node& node) {
     return true;
 }
 
-void Scheduler::copy_to(ValueId part, Place target, Type type, const std::string& name) {
+ValueId Scheduler::placed_copy(ValueId part, Place target, Type type, const std::string& name) {
     Builder builder(graph());
     builder.set_name(name);
     const ValueId copy = copy_of(builder, part);
     graph().values[static_cast<std::size_t>(copy)].type = type;
     grow_with(copy, prepared_[static_cast<std::size_t>(target.root)]);
     place(copy) = std::move(target);
+    return copy;
+}
+
+void Scheduler::copy_to(ValueId part, Place target, Type type, const std::string& name) {
+    const ValueId copy = placed_copy(part, std::move(target), type, name);
     emit(compute_kernel(graph(), out_.places, copy, target_), Node(graph().nodes.back()));
+}
+
+void Scheduler::emit_copying(const Node& node) {
+    const ValueId part = node.inputs.front();
+    waiting_.erase(part);
+    copied_.insert(part);
+    auto target = part_of_channels(part);
+    const std::string name = graph().producer(target->root)->name;
+    const ValueId copy = placed_copy(part, *std::move(target), value(part).type, name);
+    const Node copying = graph().nodes.back();
+    if (auto both = copying_kernel(graph(), out_.places, node.outputs.front(), copy, target_)) return emit(*std::move(both), node);
+    emit(compute_kernel(graph(), out_.places, copy, target_), copying);
+    emit(compute_kernel(graph(), out_.places, node.outputs.front(), target_), node);
+}
+
+bool Scheduler::is_copied_later(ValueId id) {
+    const auto& readers = consumers_[static_cast<std::size_t>(id)];
+    const bool later = part_of_channels(id) && std::any_of(readers.begin(), readers.end(), [&](const auto& use) {
+                           const auto* compute = std::get_if<Compute>(&graph().nodes[static_cast<std::size_t>(use.first)].what);
+                           return compute != nullptr && compute->each_once;
+                       });
+    if (later) waiting_.insert(id);
+    return later;
 }
 
 void Scheduler::copy_among_channels(ValueId id) {
     auto target = part_of_channels(id);
     if (!target) return;
+    waiting_.erase(id);
     const std::string name = graph().producer(target->root)->name;
     copied_.insert(id);
     copy_to(id, *std::move(target), value(id).type, name);
@@ -394,6 +432,10 @@ double Scheduler::times_evaluated(ValueId id) const {
     for (const auto& [n, k] : consumers_[static_cast<std::size_t>(id)]) {
         const Node& consumer = out_.graph.nodes[static_cast<std::size_t>(n)];
         double reads = 1, outputs = static_cast<double>(elements(value(consumer.outputs.front()).dims));
+        if (reads_through(consumer, static_cast<std::size_t>(k))) {
+            times += 1.5;  // once, and what neighbouring tiles share
+            continue;
+        }
         if (const auto* compute = std::get_if<Compute>(&consumer.what)) {
             if (static_cast<std::size_t>(k) < compute->reads.size()) reads = compute->reads[static_cast<std::size_t>(k)];
         } else if (const auto* rowwise = std::get_if<Rowwise>(&consumer.what)) {

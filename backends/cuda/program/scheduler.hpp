@@ -21,6 +21,9 @@ namespace ai_vmm::cuda {
 /// Whether two strides give every element of `dims` the same place.
 [[nodiscard]] bool same_layout(const Dims& dims, const Dims& a, const Dims& b);
 
+/// What kernels for a device depend on.
+[[nodiscard]] CodegenTarget target_of(const Device& device);
+
 /// No library takes an Attention node.
 struct NoAttention {
     AttentionSpec spec;
@@ -29,11 +32,7 @@ struct NoAttention {
 /// Of one graph: decides what is stored and where, asks the device for library calls, generates kernels, and plans the memory. Used once.
 class Scheduler {
 public:
-    Scheduler(Graph graph, Device& device) : device_(device) {
-        out_.graph = std::move(graph);
-        const Capabilities& capabilities = device.capabilities();
-        target_ = {capabilities.threads_per_block, capabilities.multiprocessors, capabilities.compute_major >= 8};
-    }
+    Scheduler(Graph graph, Device& device) : device_(device), target_(target_of(device)) { out_.graph = std::move(graph); }
     Schedule run();
 
 private:
@@ -48,6 +47,8 @@ private:
     /// Whether a value can be stored row-major where it is made.
     bool lies_row_major(ValueId id);
     ValueId copy_of(Builder& builder, ValueId id);
+    /// A copy of `part` that is to lie at `target`.
+    ValueId placed_copy(ValueId part, Place target, Type type, const std::string& name);
     void remove_dead_nodes();
     void find_consumers();
     void visit(int n);
@@ -58,6 +59,10 @@ private:
     void copy_to(ValueId part, Place target, Type type, const std::string& name);
     /// What a library has made of a concatenation's channels is copied there at once, while it is in the device's cache.
     void copy_among_channels(ValueId id);
+    /// Whether a node is to come that reads each element of such a part once: that one's kernel copies it, as long as it waits for that.
+    bool is_copied_later(ValueId id);
+    /// The kernel of a placed Compute node that also does the copy of its input that waited for it.
+    void emit_copying(const Node& node);
     /// The dimension that a concatenation which is stored by parts joins.
     [[nodiscard]] std::optional<std::size_t> axis_of_parts(const Node& node) const;
     /// The place of a value among the channels of the concatenation that reads it, where nothing asks for it elsewhere: a generated kernel may store
@@ -84,6 +89,14 @@ private:
     /// As fast as memory, which the libraries' depthwise engines are far from.
     void run_depthwise(int n);
     void run_pointwise(int n);
+    void run_stem(int n);
+    void run_transposed(int n);
+    /// Replaces input k of node n by its fragments.
+    void require_fragments(int n, std::size_t k, const Fragments& form);
+    /// Among the channels of the concatenation that reads it, or by itself.
+    void place_channels_last(ValueId id);
+    /// Whether a generated kernel reads a node's input through whatever stands before it, instead of from memory.
+    [[nodiscard]] bool reads_through(const Node& node, std::size_t k) const;
     void run_excitation(int n);
     /// require_layout(), and an address that 16-byte accesses take.
     void require_own_layout(int n, std::size_t k, const Dims& strides);
@@ -109,6 +122,7 @@ private:
     std::set<ValueId> outputs_;  // the graph's, and what those of `shown_` show
     std::set<ValueId> shown_;    // outputs that are another value, reshaped
     std::set<ValueId> copied_;   // parts of concatenations that lie there already
+    std::set<ValueId> waiting_;  // parts that a node to come copies there
     std::vector<bool> live_;
     std::vector<std::vector<std::pair<int, int>>> consumers_;  // per value: node, input
     std::vector<bool> prepared_;                               // depends on constants alone

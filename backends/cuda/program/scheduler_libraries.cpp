@@ -9,6 +9,8 @@
 #include "codegen/packed.hpp"
 #include "codegen/pointwise.hpp"
 #include "codegen/skinny.hpp"
+#include "codegen/stem.hpp"
+#include "codegen/transposed.hpp"
 #include "graph/passes.hpp"
 #include "program/scheduler.hpp"
 
@@ -24,6 +26,10 @@ void Scheduler::visit_library(int n) {
     if (!empty && std::holds_alternative<Convolution>(node.what) && !prepared_[static_cast<std::size_t>(output)] &&
         is_small_pointwise(std::get<Convolution>(node.what).spec))
         return run_pointwise(n);
+    if (!empty && reads_through(node, 0)) return run_stem(n);
+    if (!empty && std::holds_alternative<Convolution>(node.what) && !prepared_[static_cast<std::size_t>(output)] &&
+        prefers_transposed(std::get<Convolution>(node.what).spec, target_))
+        return run_transposed(n);
     const auto* attention = std::get_if<Attention>(&node.what);
     if (attention != nullptr && !empty && prefers_short_attention(attention->spec, target_)) return run_short_attention(n);
     const auto* product = std::get_if<Matmul>(&node.what);
@@ -39,14 +45,16 @@ void Scheduler::visit_library(int n) {
     }
     if (call) {
         finish_library(n, std::move(call));
-        if (!prepared_[static_cast<std::size_t>(output)]) copy_among_channels(output);
+        if (!prepared_[static_cast<std::size_t>(output)] && !is_copied_later(output)) copy_among_channels(output);
         return;
     }
     if (!empty && !prepared_[static_cast<std::size_t>(output)] && run_bare(n)) return;
     Node& generic = graph().nodes[static_cast<std::size_t>(n)];
     if (std::holds_alternative<Matmul>(generic.what)) {
         generic.what = generic_matmul(graph(), generic);
-    } else if (std::holds_alternative<Convolution>(generic.what)) {
+    } else if (const auto* convolution = std::get_if<Convolution>(&generic.what)) {
+        if (!empty && plan_stem(convolution->spec, target_)) return run_stem(n);
+        if (!empty && plan_transposed(convolution->spec)) return run_transposed(n);
         generic.what = generic_convolution(graph(), generic);
     } else if (!empty && is_short_attention(std::get<Attention>(generic.what).spec)) {
         return run_short_attention(n);
@@ -83,10 +91,52 @@ void Scheduler::run_pointwise(int n) {
     const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
     const Dims out = strides_in_order(value(output).dims, channels_last_order(rank));
     if (spec.residual) require_own_layout(n, k, out);
-    auto among = place_among_channels(output);
-    place(output) = among ? *std::move(among) : Place{output, out, 0};
+    place_channels_last(output);
     const Node node = graph().nodes[static_cast<std::size_t>(n)];
     emit(pointwise_kernel(graph(), out_.places, node, target_), node);
+}
+
+bool Scheduler::reads_through(const Node& node, std::size_t k) const {
+    const auto* convolution = std::get_if<Convolution>(&node.what);
+    return convolution != nullptr && k == 0 && !prepared_[static_cast<std::size_t>(node.outputs.front())] && prefers_stem(convolution->spec, target_);
+}
+
+void Scheduler::run_stem(int n) {
+    const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+    const auto plan = plan_stem(spec, target_);
+    require_fragments(n, 1, stem_weights(spec, *plan));
+    if (spec.bias) require_layout(n, 2, {1});
+    place_channels_last(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
+    const Node node = graph().nodes[static_cast<std::size_t>(n)];
+    emit(stem_kernel(graph(), out_.places, node, *plan, target_), node);
+}
+
+void Scheduler::run_transposed(int n) {
+    const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
+    const auto plan = plan_transposed(spec);
+    const Dims x = value(graph().nodes[static_cast<std::size_t>(n)].inputs[0]).dims;  // a copy grows the graph
+    require_own_layout(n, 0, strides_in_order(x, channels_last_order(x.size())));
+    require_fragments(n, 1, transposed_weights(spec, *plan));
+    if (spec.bias) require_layout(n, 2, {1});
+    place_channels_last(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
+    const Node node = graph().nodes[static_cast<std::size_t>(n)];
+    emit(transposed_kernel(graph(), out_.places, node, *plan, target_), node);
+}
+
+void Scheduler::require_fragments(int n, std::size_t k, const Fragments& form) {
+    const ValueId from = graph().nodes[static_cast<std::size_t>(n)].inputs[k];
+    Builder builder(graph());
+    builder.set_name(graph().nodes[static_cast<std::size_t>(n)].name);
+    const ValueId made = builder.compute(value(from).type, form.dims, {from}, {"Fragments", form.body, 1, {}, {}});
+    grow_with(made, prepared_[static_cast<std::size_t>(from)]);
+    place_row_major(made);
+    emit(compute_kernel(graph(), out_.places, made, target_), Node(graph().nodes.back()));
+    graph().nodes[static_cast<std::size_t>(n)].inputs[k] = made;
+}
+
+void Scheduler::place_channels_last(ValueId id) {
+    auto among = place_among_channels(id);
+    place(id) = among ? *std::move(among) : Place{id, strides_in_order(value(id).dims, channels_last_order(value(id).dims.size())), 0};
 }
 
 void Scheduler::run_excitation(int n) {
@@ -325,14 +375,7 @@ void Scheduler::run_short_attention(int n) {
         spec.mask_dims = value(input(3)).dims;
         fragments = has_fast_form(target_) && prepared_[static_cast<std::size_t>(input(3))];
         if (fragments) {
-            const Fragments form = mask_fragments(spec, spec.mask_dims);
-            Builder builder(graph());
-            builder.set_name(graph().nodes[static_cast<std::size_t>(n)].name);
-            const ValueId made = builder.compute(spec.type, form.dims, {input(3)}, {"Fragments", form.body, 1, {}, {}});
-            grow_with(made, true);
-            place_row_major(made);
-            emit(compute_kernel(graph(), out_.places, made, target_), Node(graph().nodes.back()));
-            graph().nodes[static_cast<std::size_t>(n)].inputs[3] = made;
+            require_fragments(n, 3, mask_fragments(spec, spec.mask_dims));
         } else if (!place(input(3))) {
             require_layout(n, 3, row_major_strides(value(input(3)).dims));
         }
