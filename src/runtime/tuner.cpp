@@ -201,6 +201,9 @@ void compile_into(Outcome& outcome, std::shared_ptr<Stage>& stage, StageFactory&
         try {
             stage = factory.make(outcome.key);
             outcome.compiled = true;
+        } catch (const Error& error) {
+            outcome.failure = error.message();
+            outcome.failure_code = error.code();
         } catch (...) {
             outcome.failure = current_reason();
         }

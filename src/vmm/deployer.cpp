@@ -656,6 +656,16 @@ void Deployer::build(Job& job) {
                 for (const planning::Route& route : request.routes) {
                     if (!route.supported && told.insert(route.engine).second) reasons += "; " + route.engine + ": " + route.reason;
                 }
+                // An engine that reads the file itself tells what it lacks from what is wrong with the file.
+                const bool invalid = job.located.format == ModelFormat::onnx && std::ranges::any_of(tuned.outcomes, [](const planning::Outcome& o) {
+                                         return o.failure_code == ErrorCode::invalid_argument;
+                                     });
+                if (invalid) {
+                    throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the model '" + job.located.name + "' is not valid",
+                                {.expected = "a valid ONNX model",
+                                 .found = reasons,
+                                 .advice = "get the file again, or export the model again; onnx.checker.check_model() in Python tells more"});
+                }
                 throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "no engine runs the model '" + job.located.name + "'",
                             {.expected = {}, .found = reasons, .advice = "convert the model to another format, or replace the operations named"});
             }
