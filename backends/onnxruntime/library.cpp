@@ -145,13 +145,14 @@ std::string without_source(std::string_view message) {
     const std::size_t line = first.find_last_not_of("0123456789");
     const bool numbered = line != std::string_view::npos && line + 1 < first.size() && first[line] == ':';
     const std::string_view file = numbered ? first.substr(0, line) : std::string_view();
-    if (!file.ends_with(".cc") && !file.ends_with(".h") && !file.ends_with(".cpp")) return std::string(message);
+    const std::string whole(message);
+    if (!file.ends_with(".cc") && !file.ends_with(".h") && !file.ends_with(".cpp")) return whole;
     cut_to(place);
     const std::size_t open = message.find('(');
     const std::string_view head = message.substr(0, open);
     if (open == std::string_view::npos || head.substr(head.rfind(' ') + 1).find("::") == std::string_view::npos) {
         if (message.find(' ') != std::string_view::npos) cut_to(message.find(' '));
-        return std::string(message);
+        return message.empty() ? whole : std::string(message);
     }
     std::size_t at = open;
     for (int depth = 0; at < message.size(); ++at) {
@@ -162,7 +163,7 @@ std::string without_source(std::string_view message) {
     for (const std::string_view suffix : {"const ", "noexcept ", "> "}) {
         if (message.starts_with(suffix)) cut_to(suffix.size());
     }
-    return std::string(message);
+    return message.empty() ? whole : std::string(message);
 }
 
 void check(OrtStatus* status, Phase phase) {

@@ -131,8 +131,7 @@ private:
                 case 3: name = message.get_view(); break;
                 case 4: type = message.get_view(); break;
                 case 5: {
-                    const auto [name, value] = attribute(message.get_message(), depth);
-                    attributes.emplace(name, value);
+                    attributes.insert(attribute(message.get_message(), depth));
                     break;
                 }
                 case 7: domain = message.get_view(); break;
