@@ -266,7 +266,8 @@ Json to_json(const DeploymentDescription& description) {
 
 std::string suggestion(std::string_view typed, const std::vector<std::string>& names) {
     std::string best;
-    std::size_t least = typed.size() / 3 + 2;  // further away is no likely slip
+    const std::size_t letters = typed.size() - std::min(typed.find_first_not_of('-'), typed.size());
+    std::size_t least = letters / 3 + 2;  // further away is no likely slip
     for (const std::string& name : names) {
         std::vector<std::size_t> row(name.size() + 1);
         for (std::size_t j = 0; j <= name.size(); ++j) row[j] = j;

@@ -8,15 +8,18 @@
 /// Faults come from the environment variable AI_VMM_NULL_FAULT, or from the device name after a question mark ("null?run:3"), which
 /// wins. The variable is read at each call of the backend, so a test may change it. The language is in faults.hpp.
 /// AI_VMM_NULL_REFUSES names operations (OpenVINO's types, separated by commas) that this backend then does not run, so that models are cut.
+/// AI_VMM_NULL_TRACE names a file to which every compile() and import_blob() adds a line, for tests that count them.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <ostream>
 #include <span>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,6 +58,17 @@ NodeSupport refused_nodes(const Model& model) {
             support.refusals.push_back({node->get_friendly_name(), "no " + type + " on this device"});
     }
     return support;
+}
+
+/// "compile null f32 threads=2 streams=1 typical=[1,1,8,8]" into the trace.
+void trace(std::string_view what, const CompileConfig& config) {
+    const char* path = std::getenv("AI_VMM_NULL_TRACE");
+    if (path == nullptr) return;
+    std::ostringstream line;
+    line << what << ' ' << config.device << ' ' << to_string(config.precision) << " threads=" << config.threads << " streams=" << config.streams;
+    for (const Shape& shape : config.typical_shapes) line << " typical=" << to_string(shape);
+    line << '\n';
+    std::ofstream(path, std::ios::app) << line.str();
 }
 
 /// What the requests of one executable share.
@@ -208,6 +222,7 @@ public:
 
     [[nodiscard]] std::unique_ptr<backend::Executable> compile(const Model& model, const CompileConfig& config) override {
         check(model, config);
+        trace("compile", config);
         const Faults faults = current_faults(config.device);
         const int call = ++compiles_;
         if (faults.at("oom", call) != nullptr) {
@@ -230,6 +245,7 @@ public:
     [[nodiscard]] std::unique_ptr<backend::Executable> import_blob(std::span<const std::byte> blob, const Model& model,
                                                                    const CompileConfig& config) override {
         check_config(config);
+        trace("import", config);
         const Faults faults = current_faults(config.device);
         const bool known = blob.size() == kBlobFormat.size() && std::memcmp(blob.data(), kBlobFormat.data(), blob.size()) == 0;
         if (!known || faults.at("import", ++imports_) != nullptr) {

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <utility>
@@ -66,6 +67,7 @@ ErrorCode code_of(OrtErrorCode code, std::string_view text, Phase phase) {
         has("under development") || has("Unsupported model IR version") || has("not supported")) {
         return ErrorCode::unimplemented;
     }
+    if (has("This is an invalid model")) return ErrorCode::invalid_argument;  // not every code says so
     switch (code) {
         case ORT_INVALID_ARGUMENT:
         case ORT_NO_MODEL:
@@ -130,6 +132,40 @@ Library::Library() {
     if (OrtStatus* status = api->ReleaseAvailableProviders(names, count)) api->ReleaseStatus(status);
 }
 
+std::string without_source(std::string_view message) {
+    const auto cut_to = [&message](std::size_t at) {
+        message.remove_prefix(std::min(at, message.size()));
+        message.remove_prefix(std::min(message.find_first_not_of(" \n"), message.size()));
+    };
+    const std::size_t end = message.find_last_not_of(" \n");
+    message = message.substr(0, end == std::string_view::npos ? 0 : end + 1);
+    // A place: "graph.cc:12 ", then the function's name alone or its whole signature, of which the name has "::" or stands alone before a bracket.
+    const std::size_t place = message.find(' ');
+    const std::string_view first = message.substr(0, place);
+    const std::size_t line = first.find_last_not_of("0123456789");
+    const bool numbered = line != std::string_view::npos && line + 1 < first.size() && first[line] == ':';
+    const std::string_view file = numbered ? first.substr(0, line) : std::string_view();
+    const std::string whole(message);
+    if (!file.ends_with(".cc") && !file.ends_with(".h") && !file.ends_with(".cpp")) return whole;
+    cut_to(place);
+    const std::size_t open = message.find('(');
+    const std::string_view head = message.substr(0, open);
+    if (open == std::string_view::npos || head.substr(head.rfind(' ') + 1).find("::") == std::string_view::npos) {
+        if (message.find(' ') != std::string_view::npos) cut_to(message.find(' '));
+        return message.empty() ? whole : std::string(message);
+    }
+    std::size_t at = open;
+    for (int depth = 0; at < message.size(); ++at) {
+        depth += message[at] == '(' ? 1 : message[at] == ')' ? -1 : 0;
+        if (depth == 0) break;
+    }
+    cut_to(at + 1);
+    for (const std::string_view suffix : {"const ", "noexcept ", "> "}) {
+        if (message.starts_with(suffix)) cut_to(suffix.size());
+    }
+    return message.empty() ? whole : std::string(message);
+}
+
 void check(OrtStatus* status, Phase phase) {
     if (status == nullptr) [[likely]]
         return;
@@ -137,7 +173,7 @@ void check(OrtStatus* status, Phase phase) {
     std::string text = api->GetErrorMessage(status);
     const ErrorCode code = code_of(api->GetErrorCode(status), text, phase);
     api->ReleaseStatus(status);
-    throw Error(code, phase == Phase::run ? ErrorCategory::runtime : ErrorCategory::compilation, "ONNX Runtime: " + text);
+    throw Error(code, phase == Phase::run ? ErrorCategory::runtime : ErrorCategory::compilation, "ONNX Runtime: " + without_source(text));
 }
 
 void Release::operator()(OrtSession* value) const noexcept {

@@ -38,6 +38,9 @@ private:
 /// What failed; decides the code and category of the Error.
 enum class Phase { compile, import, run };
 
+/// A message of the library without what names the library's own source, as in "/src/core/graph.cc:1587 void ns::Graph::Load(int) Bad graph.".
+[[nodiscard]] std::string without_source(std::string_view message);
+
 /// Turns a failed status into an Error and releases it; nothing for a null status.
 void check(OrtStatus* status, Phase phase);
 

@@ -196,7 +196,11 @@ struct ArtifactStore::Impl {
         if (!options.enabled || options.directory.empty()) return std::nullopt;
         std::string problem;
         std::optional<Folder> folder = Folder::open(options.directory, create, problem);
-        if (!folder && !problem.empty()) warn_once("cache: " + options.directory.string() + " is not used: " + problem);
+        if (!folder && !problem.empty()) {
+            const bool told = problem.find('(') != std::string::npos;  // what makes it usable
+            warn_once("cache: " + options.directory.string() + " is not used: " + problem +
+                      (told ? "" : "; to do: choose a folder that you may write to (--cache-dir, AI_VMM_CACHE_DIR, the option cache_dir)"));
+        }
         return folder;
     }
 

@@ -213,6 +213,11 @@ Imported import_ir(const std::string& xml, std::shared_ptr<const std::string> we
 }
 
 Error not_convertible(const std::string& subject, const std::string& refusal, std::string advice) {
+    // As the readers of TensorFlow's and Paddle's weights say it.
+    if (refusal.find("exceed data size") != std::string::npos || refusal.find("wasn't successfully read") != std::string::npos) {
+        return Error(ErrorCode::data_loss, ErrorCategory::input, "the weights of " + subject + " are truncated or damaged",
+                     {.expected = "the files as they were exported", .found = refusal, .advice = "get the files of the weights again"});
+    }
     return Error(ErrorCode::unimplemented, ErrorCategory::compilation, "OpenVINO can't convert " + subject,
                  {.expected = {}, .found = refusal, .advice = std::move(advice)});
 }

@@ -148,9 +148,10 @@ struct Candidate {
 struct Outcome {
     CandidateKey key;
     bool compiled = false;
-    std::string failure;       ///< why compiling or running failed
-    bool agrees = true;        ///< with the f32 reference on calibration inputs
-    std::string disagreement;  ///< why not
+    std::string failure;                     ///< why compiling or running failed
+    ErrorCode failure_code = ErrorCode::ok;  ///< of an engine that did not compile it; not kept with a plan
+    bool agrees = true;                      ///< with the f32 reference on calibration inputs
+    std::string disagreement;                ///< why not
     double relative_error = 0;
     std::optional<double> latency_ms;
     std::optional<double> latency_p90_ms;

@@ -80,19 +80,6 @@ std::vector<Tensor> part_of_batch(const std::vector<Tensor>& outputs, int batch,
     return parts;
 }
 
-std::vector<Tensor> run_once(Stage& stage, const std::vector<Tensor>& inputs, std::size_t output_count) {
-    Stage::Slot* slot = stage.try_take();
-    std::vector<Tensor> outputs(output_count);
-    try {
-        slot->request->run(inputs, outputs);
-    } catch (...) {
-        stage.put_back(slot);
-        throw;
-    }
-    stage.put_back(slot);
-    return outputs;
-}
-
 /// A candidate being measured.
 struct Contender {
     Outcome outcome;
@@ -201,6 +188,9 @@ void compile_into(Outcome& outcome, std::shared_ptr<Stage>& stage, StageFactory&
         try {
             stage = factory.make(outcome.key);
             outcome.compiled = true;
+        } catch (const Error& error) {
+            outcome.failure = error.message();
+            outcome.failure_code = error.code();
         } catch (...) {
             outcome.failure = current_reason();
         }
@@ -373,6 +363,19 @@ private:
 };
 
 }  // namespace
+
+std::vector<Tensor> run_once(Stage& stage, const std::vector<Tensor>& inputs, std::size_t output_count) {
+    Stage::Slot* slot = stage.try_take();
+    std::vector<Tensor> outputs(output_count);
+    try {
+        slot->request->run(inputs, outputs);
+    } catch (...) {
+        stage.put_back(slot);
+        throw;
+    }
+    stage.put_back(slot);
+    return outputs;
+}
 
 planning::Outcome verify(const CandidateKey& key, std::shared_ptr<Stage>& stage, const TuneRequest& request,
                          const std::vector<std::vector<Tensor>>& reference, StageFactory& factory) {

@@ -53,4 +53,7 @@ struct TuneResult {
 [[nodiscard]] planning::Outcome verify(const planning::CandidateKey& key, std::shared_ptr<Stage>& stage, const TuneRequest& request,
                                        const std::vector<std::vector<Tensor>>& reference, StageFactory& factory);
 
+/// What one execution gives. @throws Error of the engine.
+[[nodiscard]] std::vector<Tensor> run_once(Stage& stage, const std::vector<Tensor>& inputs, std::size_t output_count);
+
 }  // namespace ai_vmm::runtime

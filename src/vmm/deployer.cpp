@@ -154,9 +154,10 @@ std::vector<std::string> undecided_shape_inputs(const ModelProfile& profile, con
     return names;
 }
 
-std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints, const std::vector<TensorInfo>& inputs,
-                                                  const ModelProfile& profile) {
-    auto sets = optimization::make_calibration_inputs(inputs, profile, constraints.input_shapes, kCalibrationSets, kCalibrationSeed);
+/// The first `count` sets of calibration inputs, or the one that holds what the caller gave.
+std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints, const std::vector<TensorInfo>& inputs, const ModelProfile& profile,
+                                                  int count = kCalibrationSets) {
+    auto sets = optimization::make_calibration_inputs(inputs, profile, constraints.input_shapes, count, kCalibrationSeed);
     if (constraints.calibration.empty()) return sets;
     // What the caller gave replaces the generated tensors of those names in the first set; it is the only one then.
     sets.resize(1);
@@ -168,17 +169,24 @@ std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints
     return sets;
 }
 
+std::vector<Shape> shapes_of(const std::vector<Tensor>& tensors) {
+    std::vector<Shape> shapes;
+    for (const Tensor& tensor : tensors) shapes.push_back(tensor.shape());
+    return shapes;
+}
+
 }  // namespace
 
 struct Deployer::Job {
     const Constraints& constraints;
     int thread_budget;
+    Clock::time_point step_start;
     graph::Located located;
     Hardware hardware;
+    std::map<std::pair<std::string, std::string>, std::string> routes;  // backend device by engine and device
     cache::KeyParts key;
     Deployed out;
     std::vector<std::vector<Tensor>> check_outputs;  // reference outputs of the first calibration set that ran, or empty
-    Clock::time_point step_start = Clock::now();
 
     void step(const char* name) {
         out.steps_ms.emplace_back(name, ms_since(step_start));
@@ -221,9 +229,7 @@ std::vector<CandidateOutline> Deployer::outlines(const ModelSource& source, cons
     const backend::Model model = graph::read_model(located, {.progress = progress_});
     check_shape_names(constraints, model.inputs);
     const ModelProfile profile = graph::analyse(located, model, constraints.input_shapes);
-    std::vector<Shape> shapes;
-    const auto sets = calibration_sets(constraints, model.inputs, profile);
-    for (const Tensor& tensor : sets.front()) shapes.push_back(tensor.shape());
+    const std::vector<Shape> shapes = shapes_of(calibration_sets(constraints, model.inputs, profile, 1).front());
     std::vector<CandidateOutline> all;
     for (const DeviceInfo& device : hardware().devices) {
         for (const DeviceRoute& route : device.routes) {
@@ -262,23 +268,23 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
     report("read", 0.0);
     Job job{.constraints = constraints,
             .thread_budget = thread_budget,
+            .step_start = start,
             .located = graph::locate(source),
             .hardware = hardware(),
+            .routes = {},
             .key = {},
             .out = {},
             .check_outputs = {}};
     job.step("locate");
-    std::map<std::pair<std::string, std::string>, std::string> routes;
     for (const DeviceInfo& device : job.hardware.devices) {
-        for (const DeviceRoute& route : device.routes) routes[{route.backend, device.id}] = route.backend_device;
+        for (const DeviceRoute& route : device.routes) job.routes[{route.backend, device.id}] = route.backend_device;
     }
-    if (routes.empty()) {
+    if (job.routes.empty()) {
         std::string reasons;
         for (const BackendReport& backend : job.hardware.backends) reasons += (reasons.empty() ? "" : "; ") + backend.name + ": " + backend.reason;
         throw Error(ErrorCode::unavailable, ErrorCategory::system, "no backend could be loaded",
                     {.expected = "at least one", .found = reasons.empty() ? "none installed" : reasons, .advice = "run `vmm doctor`"});
     }
-    job.out.stages = std::make_shared<ModelStages>(registry_, job.located, std::move(routes), constraints.goal == Goal::throughput);
     job.key = {{"kind", "deployment"},
                {"format", std::to_string(kArtifactVersion)},
                {"library", std::string(version())},
@@ -287,6 +293,7 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
                {"name", job.located.name},
                {"hardware", hardware_fingerprint(job.hardware)},
                {"constraints", constraints_key(constraints, thread_budget)}};
+    job.out.stages = new_stages(job);
     if (!restore(job)) {
         build(job);
         store(job);
@@ -299,17 +306,23 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
     return std::move(job.out);
 }
 
+std::shared_ptr<ModelStages> Deployer::new_stages(const Job& job) const {
+    return std::make_shared<ModelStages>(registry_, job.located, job.routes, job.constraints.goal == Goal::throughput);
+}
+
 bool Deployer::restore(Job& job) {
     const std::optional<cache::Artifact> artifact = store_->find(job.key);
     if (!artifact) return false;
     Deployed& out = job.out;
+    const std::vector<std::pair<std::string, double>> steps_before = out.steps_ms;
+    const Clock::time_point start = job.step_start;
     const std::string* blob = artifact->find("blob");
     std::optional<std::vector<Tensor>> check;
     std::size_t check_set = 0;
     try {
         const std::string* plan = artifact->find("plan.json");
         const std::string* model = artifact->find("model.json");
-        if (plan == nullptr || model == nullptr) return false;
+        if (plan == nullptr || model == nullptr) throw Error(ErrorCode::data_loss, ErrorCategory::runtime, "it lacks its plan or its description");
         out.plan = planning::plan_from_json(*plan);
         const Json json = Json::parse(*model);
         out.profile = profile_from_json(json.at("profile"));
@@ -328,6 +341,12 @@ bool Deployer::restore(Job& job) {
         json.at("graph_inputs").get_to(light.graph_inputs);
         json.at("graph_outputs").get_to(light.graph_outputs);
         if (const std::string* packed = artifact->find("check")) check = unpack_tensors(*packed);
+        std::vector<std::vector<Tensor>> sets;
+        if (undecided_shape_inputs(out.profile, job.constraints).empty()) {
+            sets = calibration_sets(job.constraints, out.inputs, out.profile,
+                                    check ? static_cast<int>(std::min<std::size_t>(check_set + 1, kCalibrationSets)) : 1);
+            out.stages->set_typical_shapes(shapes_of(sets.front()));  // what isn't imported is compiled as it was when it was measured
+        }
         job.step("cache");
         for (const planning::Verdict& verdict : out.plan.verdicts) {
             const planning::Candidate& candidate = verdict.candidate;
@@ -341,12 +360,9 @@ bool Deployer::restore(Job& job) {
         job.step(out.imported ? "import" : "compile");
         if (check) {
             // Proves that what was restored still computes what was verified; warms the first slot up as well.
-            runtime::TuneRequest request{.outputs = &out.outputs,
-                                         .tolerance = optimization::tolerance_for(out.profile, out.outputs),
-                                         .accept_lossy = job.constraints.precision != Precision::automatic};
-            const auto sets = calibration_sets(job.constraints, out.inputs, out.profile);
+            runtime::TuneRequest request{.outputs = &out.outputs, .tolerance = optimization::tolerance_for(out.profile, out.outputs)};
             if (check_set < sets.size()) {
-                request.calibration = {sets[check_set]};
+                request.calibration = {std::move(sets[check_set])};
                 CandidateKey single = out.plan.chosen;
                 single.batch = 1;
                 const planning::Outcome outcome = runtime::verify(single, out.chosen, request, {*check}, *out.stages);
@@ -360,8 +376,12 @@ bool Deployer::restore(Job& job) {
     } catch (const std::exception& error) {
         base::log_warning("the cached deployment of '" + job.located.name + "' is rebuilt: " + error.what());
         store_->erase(job.key);
-        out.chosen.reset();
-        out.imported = false;
+        // Nothing of the entry may show in what is built instead, but the time that it took.
+        out = {};
+        out.stages = new_stages(job);
+        out.steps_ms = steps_before;
+        job.step_start = start;
+        job.step("cache");
         return false;
     }
     out.batchable = is_batchable(out.inputs, out.outputs, out.profile.stateful);
@@ -576,11 +596,7 @@ void Deployer::build(Job& job) {
     std::vector<std::vector<Tensor>> calibration = calibration_sets(job.constraints, out.inputs, out.profile);
     const std::vector<std::string> deciding = undecided_shape_inputs(out.profile, job.constraints);
     if (!deciding.empty()) calibration.clear();  // engines trust such values; generated ones could end the process
-    if (!calibration.empty()) {
-        std::vector<Shape> shapes;
-        for (const Tensor& tensor : calibration.front()) shapes.push_back(tensor.shape());
-        out.stages->set_typical_shapes(std::move(shapes));
-    }
+    if (!calibration.empty()) out.stages->set_typical_shapes(shapes_of(calibration.front()));
     planning::PlanRequest request = plan_request(job);
     add_cuts(job, request);
     std::vector<planning::Candidate> candidates = planning::enumerate_candidates(request);
@@ -656,6 +672,16 @@ void Deployer::build(Job& job) {
                 for (const planning::Route& route : request.routes) {
                     if (!route.supported && told.insert(route.engine).second) reasons += "; " + route.engine + ": " + route.reason;
                 }
+                // An engine that reads the file itself tells what it lacks from what is wrong with the file.
+                const bool invalid = job.located.format == ModelFormat::onnx && std::ranges::any_of(tuned.outcomes, [](const planning::Outcome& o) {
+                                         return o.failure_code == ErrorCode::invalid_argument;
+                                     });
+                if (invalid) {
+                    throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the model '" + job.located.name + "' is not valid",
+                                {.expected = "a valid ONNX model",
+                                 .found = reasons,
+                                 .advice = "get the file again, or export the model again; onnx.checker.check_model() in Python tells more"});
+                }
                 throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "no engine runs the model '" + job.located.name + "'",
                             {.expected = {}, .found = reasons, .advice = "convert the model to another format, or replace the operations named"});
             }
@@ -680,7 +706,11 @@ void Deployer::build(Job& job) {
         for (const Tensor& tensor : tuned.reference[i]) bytes += tensor.size_bytes();
         if (!tuned.reference[i].empty() && bytes <= kMaxCheckBytes) {
             job.check_outputs.resize(i + 1);
-            job.check_outputs[i] = std::move(tuned.reference[i]);
+            // What differs from the reference and was admitted all the same (a precision that was forced, an engine held against excluded ones) must
+            // give again what it gave.
+            const auto outcome = std::ranges::find(tuned.outcomes, out.plan.chosen, &planning::Outcome::key);
+            const bool differs = outcome != tuned.outcomes.end() && !outcome->disagreement.empty();
+            job.check_outputs[i] = differs ? runtime::run_once(*out.chosen, tune.calibration[i], out.outputs.size()) : std::move(tuned.reference[i]);
         }
     }
     job.step("tune");

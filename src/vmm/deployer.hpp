@@ -53,6 +53,8 @@ public:
 
 private:
     struct Job;
+    [[nodiscard]] std::shared_ptr<ModelStages> new_stages(const Job& job) const;
+    /// Fills `job.out` from the store. False, and as before but for a step "cache", if there is no entry or it is no good; it is erased then.
     [[nodiscard]] bool restore(Job& job);
     void build(Job& job);
     void store(const Job& job);

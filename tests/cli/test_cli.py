@@ -109,6 +109,14 @@ def test_slips_get_a_suggestion(arguments, hint):
     assert done.stdout == b""
 
 
+@pytest.mark.parametrize("arguments", [["plan", "m.onnx", "--frob"], ["frobnicate"], ["run", "m.onnx", "--xyzzy", "3"]])
+def test_what_is_like_nothing_gets_no_suggestion(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "did you mean" not in done.stderr.decode()
+    assert "--help" in done.stderr.decode()
+
+
 @pytest.mark.parametrize("arguments", [
     ["plan"], ["plan", "m", "--tune", "5q"], ["plan", "m", "--threads", "0"], ["plan", "m", "--goal", "speed"], ["plan", "m", "--shape", "x"],
     ["plan", "m", "--forbid", "f12"], ["cache", "ls", "--limit-mb", "1"], ["devices", "extra"], ["run", "m", "--resize", "half"], ["run", "m", "--mean", "a"],

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <numeric>
+#include <set>
 
 #include "fixture.hpp"
 
@@ -132,6 +134,93 @@ TEST_F(Cache, HoldsWhatBackendsKeep) {
     off.use_cache = false;
     (void)VMM(off).deploy(bundled("digits_cnn.onnx"), constraints);
     EXPECT_EQ(kept(first), 0);
+}
+
+TEST_F(Cache, NothingOfAFailedImportIsLeft) {
+    VMM::Options with_null = options();
+    with_null.load_installed_backends = false;
+    with_null.backend_paths = {fs::path(AI_VMM_BINARY_DIR) / "lib/test_backends/libai_vmm_backend_null.so"};
+    const auto first = VMM(with_null).deploy(bundled("digits_cnn.onnx"), quick());
+    const auto second = VMM(with_null).deploy(bundled("digits_cnn.onnx"), quick());
+    EXPECT_EQ(steps(second->describe()), (std::vector<std::string>{"locate", "cache", "import"}));
+    EXPECT_TRUE(second->describe().from_cache);
+    std::shared_ptr<Deployment> third;
+    {
+        const Variable fault("AI_VMM_NULL_FAULT", "import");
+        third = VMM(with_null).deploy(bundled("digits_cnn.onnx"), quick());
+    }
+    EXPECT_FALSE(third->describe().from_cache);
+    EXPECT_EQ(third->explain().text.find("from cache"), std::string::npos) << third->explain().text;
+    std::vector<std::string> expected = steps(first->describe());
+    expected.insert(expected.begin() + 1, "cache");  // the time that was lost with it
+    EXPECT_EQ(steps(third->describe()), expected);
+    // What was built instead was stored instead.
+    EXPECT_TRUE(VMM(with_null).deploy(bundled("digits_cnn.onnx"), quick())->describe().from_cache);
+}
+
+TEST_F(Cache, FallbacksOfWhatIsRestoredAreCompiledAsThoseOfWhatWasMeasured) {
+    VMM::Options with_null = options();
+    with_null.load_installed_backends = false;
+    with_null.backend_paths = {fs::path(AI_VMM_BINARY_DIR) / "lib/test_backends/libai_vmm_backend_null.so"};
+    (void)VMM(with_null).deploy(bundled("digits_cnn.onnx"), quick());
+    std::shared_ptr<Deployment> restored;
+    {
+        const Variable fault("AI_VMM_NULL_FAULT", "run");
+        restored = VMM(with_null).deploy(bundled("digits_cnn.onnx"), quick());
+    }
+    ASSERT_TRUE(restored->describe().from_cache);
+    const Variable trace("AI_VMM_NULL_TRACE", (folder_ / "trace").string());
+    (void)restored->execute(ones(*restored));
+    const std::string line = slurp(folder_ / "trace");
+    EXPECT_TRUE(line.starts_with("compile null ")) << line;
+    EXPECT_NE(line.find(" typical=[1,1,8,8]\n"), std::string::npos) << line;
+}
+
+TEST_F(Cache, TheStepsMakeUpTheDeployment) {
+    fs::copy(bundled("digits_cnn.xml"), folder_);
+    spit(folder_ / "digits_cnn.bin", slurp(bundled("digits_cnn.bin")) + std::string(std::size_t{256} << 20, '\0'));  // long to hash
+    const Constraints constraints{.engines = {"openvino"}, .tune = std::chrono::milliseconds(0)};
+    const VMM::Options where = options();
+    for (int i = 0; i < 2; ++i) {
+        const DeploymentDescription description = VMM(where).deploy(folder_ / "digits_cnn.xml", constraints)->describe();
+        const double sum = std::accumulate(description.deploy_steps_ms.begin(), description.deploy_steps_ms.end(), 0.0,
+                                           [](double all, const auto& step) { return all + step.second; });
+        EXPECT_LE(sum, description.deploy_ms);
+        EXPECT_GT(sum, 0.5 * description.deploy_ms) << "where the rest went isn't told";
+        EXPECT_EQ(steps(description).front(), "locate");
+    }
+}
+
+TEST_F(Cache, TheWinnerIsBuiltOnce) {
+    for (const bool alone : {true, false}) {
+        const fs::path trace = folder_ / (alone ? "alone" : "beside others");
+        VMM::Options with_null{.cache_dir = folder_ / (alone ? "cache 1" : "cache 2")};
+        with_null.load_installed_backends = !alone;  // other engines' f32 makes it measured
+        with_null.backend_paths = {fs::path(AI_VMM_BINARY_DIR) / "lib/test_backends/libai_vmm_backend_null.so"};
+        Constraints constraints = quick();
+        constraints.engines = {"null"};
+        const Variable variable("AI_VMM_NULL_TRACE", trace.string());
+        const auto built = [&] {
+            std::multiset<std::string> lines;
+            std::istringstream text(slurp(trace));
+            for (std::string line; std::getline(text, line);) lines.insert(line);
+            return lines;
+        };
+        const auto model = VMM(with_null).deploy(bundled("digits_cnn.onnx"), constraints);
+        (void)model->execute(ones(*model));
+        const DeploymentDescription description = model->describe();
+        const std::string winner = "null " + description.precision + " threads=" + std::to_string(description.threads) +
+                                   " streams=" + std::to_string(description.streams) + " typical=[1,1,8,8]";
+        EXPECT_EQ(built().count("compile " + winner), 1U) << slurp(trace);
+        for (const std::string& line : built()) EXPECT_EQ(built().count(line), 1U) << "not only the winner: " << line;
+
+        // The second deployment compiles nothing and imports once.
+        const std::multiset<std::string> before = built();
+        (void)VMM(with_null).deploy(bundled("digits_cnn.onnx"), constraints);
+        std::multiset<std::string> expected = before;
+        expected.insert("import " + winner);
+        EXPECT_EQ(built(), expected);
+    }
 }
 
 TEST_F(Cache, CanBeLeftOut) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// Models that an accelerator does not take whole: cut between it and a processor.
 #include <cmath>
-#include <cstdlib>
 #include <optional>
 
 #include "fixture.hpp"
@@ -10,16 +9,6 @@ namespace ai_vmm::integration {
 namespace {
 
 const fs::path kBackends = fs::path(AI_VMM_BINARY_DIR) / "lib/test_backends";
-
-/// An environment variable for the life of this object.
-class Variable {
-public:
-    Variable(const char* name, const char* value) : name_(name) { ::setenv(name, value, 1); }
-    ~Variable() { ::unsetenv(name_); }
-
-private:
-    const char* name_;
-};
 
 /// y = sigmoid(x)^2; where = positions of x above 0, whose number only values tell.
 std::string model_with_open_shapes() {
@@ -123,7 +112,7 @@ TEST_F(Cut, AFaultInAStageIsAnsweredByTheNextCandidate) {
     const Variable refuses("AI_VMM_NULL_REFUSES", "NonZero");
     std::string faults;  // not while it is verified
     for (int call = 9; call < 100; ++call) faults += "run:" + std::to_string(call) + ",";
-    const Variable fault("AI_VMM_NULL_FAULT", faults.c_str());
+    const Variable fault("AI_VMM_NULL_FAULT", faults);
     VMM vmm(with("null"));
     Constraints constraints{.tune = std::chrono::milliseconds(0)};  // outputs are not compared, so zeros pass
     constraints.engines = {"null", "openvino"};

@@ -38,6 +38,52 @@ TEST_F(Errors, TruncatedModels) {
     }
 }
 
+TEST_F(Errors, WeightsThatEndEarly) {
+    const auto copy = [&](std::string_view from, std::string_view to, std::size_t less) {
+        const std::string whole = slurp(bundled(from));
+        ASSERT_GT(whole.size(), less);
+        fs::create_directories((folder_ / to).parent_path());
+        spit(folder_ / to, std::string_view(whole).substr(0, whole.size() - less));
+    };
+    copy("digits_cnn.pdmodel", "p/m.pdmodel", 0);
+    copy("digits_cnn.pdiparams", "p/m.pdiparams", 9);
+    copy("digits_cnn.xml", "m.xml", 0);
+    copy("digits_cnn.bin", "m.bin", 9);
+    copy("digits_cnn.external.onnx", "m.onnx", 0);
+    copy("digits_cnn.external.onnx.data", "digits_cnn.external.onnx.data", 100);
+    const std::string variables = "variables/variables.data-00000-of-00001";
+    copy("digits_cnn_savedmodel/saved_model.pb", "s/saved_model.pb", 0);
+    copy("digits_cnn_savedmodel/variables/variables.index", "s/variables/variables.index", 0);
+    copy("digits_cnn_savedmodel/" + variables, "s/" + variables, 20000);
+    for (const char* model : {"p/m.pdmodel", "m.xml", "m.onnx", "s"}) {
+        const Error error = deploy_error(folder_ / model);
+        EXPECT_EQ(error.code(), ErrorCode::data_loss) << model << ": " << error.what();
+        EXPECT_NE(error.advice().find("again"), std::string::npos) << error.what();
+    }
+}
+
+TEST_F(Errors, AModelThatIsNotValidIsNotTakenForOneThatNoEngineRuns) {
+    std::string model = slurp(bundled("digits_cnn.onnx"));
+    const std::size_t name = model.find("classifier.weight");  // as a node reads it: the tensor's own name comes later
+    ASSERT_NE(name, std::string::npos);
+    model[name] = 'C';
+    const Error error = deploy_error(ModelSource::from_bytes(model));
+    EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << error.what();
+    EXPECT_NE(error.found().find("Classifier.weight"), std::string::npos) << error.what();
+    EXPECT_EQ(error.found().find(".cc:"), std::string::npos) << error.what();
+    EXPECT_NE(error.advice().find("export the model again"), std::string::npos) << error.what();
+
+    std::string no_such_output = slurp(bundled("digits_cnn.onnx"));
+    const std::size_t output = no_such_output.rfind("logits");
+    ASSERT_NE(output, std::string::npos);
+    no_such_output[output] = 'L';
+    EXPECT_EQ(deploy_error(ModelSource::from_bytes(no_such_output)).code(), ErrorCode::invalid_argument);
+
+    std::string lacks_an_operator = slurp(bundled("digits_cnn.onnx"));
+    for (std::size_t at = 0; (at = lacks_an_operator.find("MaxPool", at)) != std::string::npos; ++at) lacks_an_operator[at] = 'm';
+    EXPECT_EQ(deploy_error(ModelSource::from_bytes(lacks_an_operator)).code(), ErrorCode::unimplemented);
+}
+
 TEST_F(Errors, Constraints) {
     Constraints unknown_device = quick();
     unknown_device.devices = {"gpu:7"};

@@ -52,6 +52,18 @@ protected:
     fs::path folder_;
 };
 
+/// An environment variable for the life of this object.
+class Variable {
+public:
+    Variable(const char* name, const std::string& value) : name_(name) { ::setenv(name, value.c_str(), 1); }
+    ~Variable() { ::unsetenv(name_); }
+    Variable(const Variable&) = delete;
+    Variable& operator=(const Variable&) = delete;
+
+private:
+    const char* name_;
+};
+
 /// Short tuning: the tests are about behaviour.
 inline Constraints quick() { return {.tune = std::chrono::milliseconds(50)}; }
 
@@ -77,6 +89,12 @@ Error error_of(Function&& function) {
         return error;
     }
     return {ErrorCode::ok, ErrorCategory::runtime, "no error was thrown"};
+}
+
+inline std::vector<std::string> steps(const DeploymentDescription& description) {
+    std::vector<std::string> names;
+    for (const auto& [step, ms] : description.deploy_steps_ms) names.push_back(step);
+    return names;
 }
 
 inline bool has_step(const DeploymentDescription& description, std::string_view name) {

@@ -83,6 +83,12 @@ Command add_cache(CLI::App& root) {
                 if (options->limit_mb >= 0) limit = static_cast<std::int64_t>(options->limit_mb * (1 << 20));
                 const std::int64_t freed = options->action == "gc" ? vmm.cache_collect(limit) : vmm.cache_clear();
                 const CacheReport left = vmm.cache_report();
+                if (!left.writable && left.size_bytes > (options->action == "gc" ? limit.value_or(left.limit_bytes) : 0)) {
+                    throw Error(ErrorCode::permission_denied, ErrorCategory::system, "nothing can be removed from the cache",
+                                {.expected = "a folder that you may write to",
+                                 .found = directory.string(),
+                                 .advice = "run it as the user whom the folder belongs to, or name another folder with --cache-dir"});
+                }
                 if (context.json) {
                     context.emit(Json{{"schema", "vmm.cache_freed/1"},
                                       {"action", options->action},

@@ -18,6 +18,7 @@
 #include "base/file.hpp"
 #include "base/protobuf.hpp"
 #include "graph/bytes.hpp"
+#include "graph/formats/onnx_tensor.hpp"
 
 namespace ai_vmm::graph {
 namespace {
@@ -26,38 +27,6 @@ using base::ProtobufReader;
 
 constexpr int kMaxDepth = 64;  // of graphs within graphs; engines refuse deeper ones too
 constexpr std::size_t kMaxRank = 1024;
-
-ElementType element_type(std::int64_t type) {
-    switch (type) {
-        case 1: return ElementType::f32;
-        case 2: return ElementType::u8;
-        case 3: return ElementType::i8;
-        case 4: return ElementType::u16;
-        case 5: return ElementType::i16;
-        case 6: return ElementType::i32;
-        case 7: return ElementType::i64;
-        case 8: return ElementType::string;
-        case 9: return ElementType::boolean;
-        case 10: return ElementType::f16;
-        case 11: return ElementType::f64;
-        case 12: return ElementType::u32;
-        case 13: return ElementType::u64;
-        case 14: return ElementType::complex64;
-        case 15: return ElementType::complex128;
-        case 16: return ElementType::bf16;
-        case 17: return ElementType::f8e4m3;
-        case 18: return ElementType::f8e4m3fnuz;
-        case 19: return ElementType::f8e5m2;
-        case 20: return ElementType::f8e5m2fnuz;
-        case 21: return ElementType::u4;
-        case 22: return ElementType::i4;
-        case 23: return ElementType::f4e2m1;
-        case 24: return ElementType::f8e8m0;
-        case 25: return ElementType::u2;
-        case 26: return ElementType::i2;
-        default: return ElementType::undefined;
-    }
-}
 
 class Parser {
 public:
@@ -151,8 +120,7 @@ private:
                 case 2: edges.outputs.push_back(message.get_view()); break;
                 case 4: type = message.get_view(); break;
                 case 5: {
-                    const auto [name, value] = attribute(message.get_message(), depth);
-                    attributes.emplace(name, value);
+                    attributes.insert(attribute(message.get_message(), depth));
                     break;
                 }
                 case 7: domain = message.get_view(); break;
@@ -174,8 +142,8 @@ private:
             const auto policy = attributes.find("keep_aspect_ratio_policy");
             if (policy != attributes.end() && policy->second.text != "stretch") misread("keep_aspect_ratio_policy of Resize");
         }
-        const bool narrow =
-            type == "Cast" && (element_type(integer("to", 0)) == ElementType::f8e4m3 || element_type(integer("to", 0)) == ElementType::f8e5m2);
+        const bool narrow = type == "Cast" && (onnx_element_type(integer("to", 0)) == ElementType::f8e4m3 ||
+                                               onnx_element_type(integer("to", 0)) == ElementType::f8e5m2);
         if (narrow && integer("saturate", 1) != 0) misread("saturation of Cast to 8-bit floats");
         // What CastLike casts to shows at the model's ports alone.
         if (type == "CastLike" && integer("saturate", 1) != 0) saturating_cast_like_ = true;
@@ -256,20 +224,31 @@ private:
     std::string tensor(ProtobufReader message) {
         std::string name;
         OnnxExternalTensor external;
+        OnnxTensorContent content;
         bool is_external = false;
         while (message.next()) {
             switch (message.tag()) {
                 case 8: name = message.get_string(); break;
                 case 13: external_entry(message.get_message(), external); break;
                 case 14: is_external = message.get_enum() == 1; break;
-                default: message.skip();
+                default:
+                    if (!content.take(message)) message.skip();
             }
         }
-        if (is_external || !external.location.empty()) {
-            external.tensor = name;
-            if (external.location.empty()) throw malformed("tensor '" + printable(name) + "' has external data without a location");
-            file_.external.push_back(std::move(external));
+        if (!is_external && external.location.empty()) {
+            content.check(name);
+            return name;
         }
+        content.check_shape(name);
+        external.tensor = name;
+        external.needed = content.size_bytes();
+        if (external.location.empty()) throw malformed("tensor '" + printable(name) + "' has external data without a location");
+        if (external.length >= 0 && external.length < external.needed) {
+            throw malformed("the external data of tensor '" + printable(name) + "' is shorter than its shape needs",
+                            std::to_string(external.needed) + " bytes", std::to_string(external.length) + " bytes",
+                            "get the file again, or export the model again");
+        }
+        file_.external.push_back(std::move(external));
         return name;
     }
 
@@ -324,7 +303,7 @@ private:
     static void tensor_type(ProtobufReader message, TensorInfo& info) {
         while (message.next()) {
             switch (message.tag()) {
-                case 1: info.type = element_type(message.get_enum()); break;
+                case 1: info.type = onnx_element_type(message.get_enum()); break;
                 case 2: shape(message.get_message(), info); break;
                 default: message.skip();
             }
@@ -544,11 +523,10 @@ std::vector<std::pair<std::string, std::filesystem::path>> external_files(const 
             at = found.emplace(tensor.location, std::pair{root / relative, static_cast<std::int64_t>(size)}).first;
         }
         const std::int64_t size = at->second.second;
-        if (tensor.offset > size || tensor.length > size - tensor.offset) {
+        const std::int64_t needed = std::max<std::int64_t>({tensor.length, tensor.needed, 0});
+        if (tensor.offset > size || needed > size - tensor.offset) {
             throw Error(ErrorCode::data_loss, ErrorCategory::input, subject + " lies beyond the end of its file",
-                        {.expected = "at least " +
-                                     std::to_string(static_cast<std::uint64_t>(tensor.offset) +
-                                                    static_cast<std::uint64_t>(std::max<std::int64_t>(tensor.length, 0))) +
+                        {.expected = "at least " + std::to_string(static_cast<std::uint64_t>(tensor.offset) + static_cast<std::uint64_t>(needed)) +
                                      " bytes in " + at->second.first.string(),
                          .found = std::to_string(size) + " bytes",
                          .advice = "get the data file again"});

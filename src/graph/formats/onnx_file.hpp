@@ -17,6 +17,7 @@ struct OnnxExternalTensor {
     std::string location;      ///< relative to the model's folder, as the file has it
     std::int64_t offset = 0;   ///< bytes
     std::int64_t length = -1;  ///< bytes; -1: to the end of the file
+    std::int64_t needed = -1;  ///< bytes that the tensor's type and shape need; -1: not known
 };
 
 /// What an ONNX file says about itself, read from its protobuf without an engine. Names are the file's, in its order.
@@ -29,7 +30,8 @@ struct OnnxFile {
 };
 
 /// Walks the whole message, subgraphs and functions included.
-/// @throws Error(invalid_argument, input) truncated or damaged, without a graph, or nested too deeply.
+/// @throws Error(invalid_argument, input) truncated or damaged, without a graph, nested too deeply, or with a tensor whose values are fewer or more
+///         than its shape has.
 [[nodiscard]] OnnxFile parse_onnx(std::string_view bytes);
 
 /// parse_onnx() of a file, of which the contents of large tensors are not read. @throws as parse_onnx() and base::read_file() do.

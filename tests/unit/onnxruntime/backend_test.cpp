@@ -16,6 +16,7 @@
 #include "blob.hpp"
 #include "devices.hpp"
 #include "external_data.hpp"
+#include "library.hpp"
 #include "lowering/onnx_graph.hpp"
 #include "support.hpp"
 
@@ -40,6 +41,20 @@ TEST(OrtBlob, ItsFormatIsPartOfTheVersion) {
     EXPECT_EQ(out.str(), "AVMORT01" + number(1) + number(1) + "x" + number(2) + number(1) + "y" + number(0) + "MODEL");
     EXPECT_EQ(out.str().substr(0, kBlobFormat.size()), kBlobFormat);
     EXPECT_THAT(std::string(OrtBackend().version()), HasSubstr(std::string(kBlobFormat)));
+}
+
+TEST(OrtMessages, DoNotNameTheLibrarysSource) {
+    EXPECT_EQ(without_source("Invalid model. Node input 'x' is missing."), "Invalid model. Node input 'x' is missing.");
+    EXPECT_EQ(without_source("/src/onnxruntime/core/graph/graph.cc:1587 void onnxruntime::Graph::Load() This is an invalid model.\n"),
+              "This is an invalid model.");
+    EXPECT_EQ(without_source("/src/graph.cc:1 ns::Graph::Graph(const ns::Model&, std::function<int(int)>, bool) Bad (graph)."), "Bad (graph).");
+    EXPECT_EQ(without_source("/src/graph.h:12 int ns::Graph::at(int) const No index 3"), "No index 3");
+    EXPECT_EQ(without_source("utils.cc:1534 Validate Initializer 'w': raw_data size (572 bytes) is wrong"),
+              "Initializer 'w': raw_data size (572 bytes) is wrong");
+    for (const std::string_view whole : {"", " ", "graph.cc:", "graph.cc:1", "12:30 is a time", "a.cc:x b", "Op ns::Foo(x) failed"}) {
+        EXPECT_EQ(without_source(whole), whole == " " ? "" : whole);
+    }
+    EXPECT_EQ(without_source("graph.cc:1 void ns::unclosed("), "graph.cc:1 void ns::unclosed(") << "better than nothing";
 }
 
 // y = x + w, w an initialiser that is an input too.

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+/// Values of ONNX tensors that are fewer or more than their shapes have.
+#include <functional>
+#include <string>
+
+#include "support.hpp"
+
+namespace ai_vmm::graph::testing {
+namespace {
+
+using Fill = std::function<void(protozero::pbf_writer&)>;
+
+/// y = x + b, where b is what `values` writes after type and shape.
+std::string with_tensor(int type, const Dims& dims, const Fill& values) {
+    const std::string tensor = message([&](auto& writer) {
+        writer.add_packed_int64(1, dims.begin(), dims.end());
+        writer.add_enum(2, type);
+        writer.add_string(8, "b");
+        values(writer);
+    });
+    return onnx_model({.nodes = {onnx_node("Add", {"x", "b"}, {"y"})},
+                       .initializers = {tensor},
+                       .inputs = {onnx_value("x", type, Dims{-1})},
+                       .outputs = {onnx_value("y", type, Dims{-1})}});
+}
+
+Fill raw(std::size_t bytes) {
+    return [bytes](auto& writer) { writer.add_bytes(9, std::string(bytes, '\1')); };
+}
+template <typename T>
+std::vector<T> some(std::size_t count) {
+    return std::vector<T>(count, T{1});
+}
+Fill floats(std::size_t count) {
+    return [values = some<float>(count)](auto& writer) { writer.add_packed_float(4, values.begin(), values.end()); };
+}
+Fill ints(std::size_t count) {
+    return [values = some<std::int32_t>(count)](auto& writer) { writer.add_packed_int32(5, values.begin(), values.end()); };
+}
+Fill longs(std::size_t count) {
+    return [values = some<std::int64_t>(count)](auto& writer) { writer.add_packed_int64(7, values.begin(), values.end()); };
+}
+
+std::optional<Error> error_of_tensor(int type, const Dims& dims, const Fill& values) {
+    return error_of([&] { static_cast<void>(locate(ModelSource::from_bytes(with_tensor(type, dims, values)))); });
+}
+
+constexpr int kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7, kString = 8, kHalf = 10, kDouble = 11, kUint64 = 13, kInt4 = 22;
+
+TEST(OnnxTensor, WhatFitsItsShapeIsTaken) {
+    EXPECT_FALSE(error_of_tensor(kFloat, {2, 3}, raw(24)));
+    EXPECT_FALSE(error_of_tensor(kHalf, {3}, raw(6)));
+    EXPECT_FALSE(error_of_tensor(kInt4, {3}, raw(2)));
+    EXPECT_FALSE(error_of_tensor(kInt4, {3}, ints(2)));
+    EXPECT_FALSE(error_of_tensor(kFloat, {}, floats(1)));
+    EXPECT_FALSE(error_of_tensor(kFloat, {0, 7}, raw(0)));
+    EXPECT_FALSE(error_of_tensor(kFloat, {0, 7}, [](auto&) {}));
+    EXPECT_FALSE(error_of_tensor(kHalf, {3}, ints(3)));
+    EXPECT_FALSE(error_of_tensor(kUint8, {3}, ints(3)));
+    EXPECT_FALSE(error_of_tensor(kInt64, {3}, longs(3)));
+    EXPECT_FALSE(error_of_tensor(kInt64, {2}, [](auto& writer) {  // not packed
+        writer.add_int64(7, -1);
+        writer.add_int64(7, 1);
+    }));
+    EXPECT_FALSE(error_of_tensor(kString, {2}, [](auto& writer) {
+        writer.add_string(6, "a");
+        writer.add_string(6, "");
+    }));
+    EXPECT_FALSE(error_of_tensor(99, {2}, raw(1))) << "an unknown type's size is unknown";
+}
+
+TEST(OnnxTensor, WhatDoesNotIsRefusedWithBothSizes) {
+    const auto error = error_of_tensor(kFloat, {64, 10}, raw(100));
+    EXPECT_ERROR(error, ErrorCode::invalid_argument, "tensor 'b'");
+    EXPECT_ERROR(error, ErrorCode::invalid_argument, "2560 bytes for f32[64,10]");
+    EXPECT_ERROR(error, ErrorCode::invalid_argument, "found: 100 bytes");
+    EXPECT_ERROR(error, ErrorCode::invalid_argument, "get the file again");
+    EXPECT_ERROR(error_of_tensor(kFloat, {2, 3}, raw(25)), ErrorCode::invalid_argument, "25 bytes");
+    EXPECT_ERROR(error_of_tensor(kFloat, {2, 3}, [](auto&) {}), ErrorCode::invalid_argument, "6 values");
+    EXPECT_ERROR(error_of_tensor(kFloat, {2, 3}, floats(5)), ErrorCode::invalid_argument, "found: 5");
+    EXPECT_ERROR(error_of_tensor(kFloat, {2, 3}, floats(7)), ErrorCode::invalid_argument, "found: 7");
+    EXPECT_ERROR(error_of_tensor(kDouble, {2}, floats(2)), ErrorCode::invalid_argument, "2 values");
+    EXPECT_ERROR(error_of_tensor(kInt32, {4}, ints(3)), ErrorCode::invalid_argument, "4 values");
+    EXPECT_ERROR(error_of_tensor(kInt64, {4}, longs(3)), ErrorCode::invalid_argument, "4 values");
+    EXPECT_ERROR(error_of_tensor(kUint64, {4}, longs(4)), ErrorCode::invalid_argument, "4 values");
+    EXPECT_ERROR(error_of_tensor(kInt4, {3}, raw(3)), ErrorCode::invalid_argument, "2 bytes");
+    EXPECT_ERROR(error_of_tensor(kString, {2}, [](auto& writer) { writer.add_string(6, "a"); }), ErrorCode::invalid_argument, "2 values");
+}
+
+TEST(OnnxTensor, ShapesThatNoTensorHasAreRefused) {
+    EXPECT_ERROR(error_of_tensor(kFloat, {2, -3}, raw(24)), ErrorCode::invalid_argument, "negative");
+    EXPECT_ERROR(error_of_tensor(kFloat, {INT64_MAX, INT64_MAX}, raw(24)), ErrorCode::invalid_argument, "does not fit");
+    EXPECT_ERROR(error_of_tensor(kFloat, {INT64_MAX}, raw(24)), ErrorCode::invalid_argument, "does not fit");
+    EXPECT_ERROR(error_of_tensor(kFloat, {INT64_MAX, INT64_MAX}, floats(1)), ErrorCode::invalid_argument, "does not fit");
+    EXPECT_FALSE(error_of_tensor(kFloat, {INT64_MAX, INT64_MAX, 0}, raw(0)));
+}
+
+TEST(OnnxTensor, LargeOnesAreCheckedThoughTheirValuesAreNotRead) {
+    const base::TemporaryDirectory folder("ai_vmm_test");
+    const fs::path path = folder.path() / "m.onnx";
+    constexpr std::size_t kCount = 100'000;
+    for (const Fill& values : {raw(4 * kCount), floats(kCount)}) {
+        write(path, with_tensor(kFloat, {kCount}, values));
+        EXPECT_FALSE(error_of([&] { static_cast<void>(locate(path)); }));
+        write(path, with_tensor(kFloat, {kCount + 1}, values));
+        EXPECT_ERROR(error_of([&] { static_cast<void>(locate(path)); }), ErrorCode::invalid_argument, "does not fit");
+    }
+    write(path, with_tensor(kInt64, {kCount}, longs(kCount)));
+    EXPECT_FALSE(error_of([&] { static_cast<void>(locate(path)); }));
+    write(path, with_tensor(kInt64, {2 * kCount}, longs(kCount)));
+    EXPECT_ERROR(error_of([&] { static_cast<void>(locate(path)); }), ErrorCode::invalid_argument, "does not fit");
+}
+
+TEST(OnnxTensor, ExternalDataIsAsLongAsTheShapeNeeds) {
+    const base::TemporaryDirectory folder("ai_vmm_test");
+    const auto with_external = [&](const Dims& dims, std::int64_t length) {
+        return write(folder.path() / "m.onnx", onnx_model({.nodes = {onnx_node("Add", {"x", "b"}, {"y"})},
+                                                           .initializers = {onnx_tensor("b", dims, {}, "weights", 4, length)},
+                                                           .inputs = {onnx_value("x", 1, Dims{-1})},
+                                                           .outputs = {onnx_value("y", 1, Dims{-1})}}));
+    };
+    write(folder.path() / "weights", std::string(12, '\0'));
+    EXPECT_FALSE(error_of([&] { static_cast<void>(locate(with_external({2}, 8))); }));
+    EXPECT_FALSE(error_of([&] { static_cast<void>(locate(with_external({2}, -1))); }));
+    EXPECT_ERROR(error_of([&] { static_cast<void>(locate(with_external({3}, 8))); }), ErrorCode::invalid_argument, "12 bytes");
+    EXPECT_ERROR(error_of([&] { static_cast<void>(locate(with_external({3}, -1))); }), ErrorCode::data_loss, "16 bytes");
+    EXPECT_ERROR(error_of([&] { static_cast<void>(locate(with_external({-3}, -1))); }), ErrorCode::invalid_argument, "negative");
+}
+
+}  // namespace
+}  // namespace ai_vmm::graph::testing
