@@ -95,13 +95,6 @@ namespace {
 /// A model with open shapes makes a program for each that comes, from the same constants.
 Program::Keep kept_by(const ov::Model& model) { return model.is_dynamic() ? Program::Keep::everything : Program::Keep::what_runs; }
 
-MemoryEstimate memory_of(const Schedule& schedule, Program::Keep keep) {
-    return {.weights = schedule.weight_bytes + (keep == Program::Keep::everything ? schedule.preparation_weight_bytes : 0),
-            .arena = schedule.arena_bytes,
-            .workspace = schedule.workspace_bytes,
-            .staging = Execution::staging_bytes(schedule)};
-}
-
 /// Inputs that may decide something, if the model can't be lowered for its shapes alone; empty if it can.
 std::vector<bool> deciding_inputs(const ov::Model& model, const std::vector<Dims>& shapes, const LowerOptions& options) {
     try {
@@ -126,7 +119,9 @@ backend::Outline Executable::outline(const Home& home, const backend::Model& mod
                     {.expected = "shapes for every input", .found = {}, .advice = "give the inputs' shapes"});
     }
     const Schedule schedule = make_schedule(lower(with_shapes(*made.graph_, made.shapes_), made.options_), *home.device);
-    return {memory_of(schedule, kept_by(*made.graph_)), print(schedule)};
+    MemoryEstimate memory = memory_of(schedule, kept_by(*made.graph_));
+    memory.context = home.device->context_bytes();  // behind the schedule, which needs the libraries
+    return {memory, print(schedule)};
 }
 
 void Executable::check(const ov::Model& model, const std::vector<Dims>& shapes) { (void)deciding_inputs(model, shapes, {}); }
@@ -218,10 +213,7 @@ Executable::Executable(const Home& home, std::span<const std::byte> blob, const 
 
 std::unique_ptr<backend::Request> Executable::create_request() { return std::make_unique<Request>(*this); }
 
-std::int64_t Executable::memory_bytes() const {
-    const std::lock_guard lock(mutex_);
-    return programs_.empty() ? 0 : programs_.front().second->memory_bytes();
-}
+std::int64_t Executable::memory_bytes() const { return memory().device_bytes(); }
 
 MemoryEstimate Executable::memory() const {
     const std::lock_guard lock(mutex_);

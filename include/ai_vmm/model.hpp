@@ -107,6 +107,9 @@ struct MemoryEstimate {
     std::int64_t arena = 0;      ///< inputs, outputs and results in between, per request
     std::int64_t workspace = 0;  ///< what libraries ask for, per request
     std::int64_t staging = 0;    ///< of the host, pinned, per request
+    /// Of the process, once, whatever is deployed: the driver's context, and the libraries' handles and code as far as they are there already.
+    std::int64_t context = 0;
+    /// Of the model alone: without the context.
     [[nodiscard]] std::int64_t device_bytes(int requests = 1) const noexcept { return weights + requests * (arena + workspace); }
     bool operator==(const MemoryEstimate&) const = default;
 };

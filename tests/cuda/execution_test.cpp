@@ -90,6 +90,17 @@ void expect_healthy(HostDevice& device) {
     EXPECT_EQ(device.problems(), std::vector<std::string>{});
 }
 
+TEST(CudaExecution, WhatOutputsLeaveOfTheirUnitsIsWritten) {
+    for (const std::size_t n : {1U, 63U, 64U, 65U, 1000U}) {
+        const auto device = std::make_shared<HostDevice>();
+        Execution execution(sums(device, n));
+        Results results(n);
+        for (int call = 0; call < 2; ++call) run(execution, ramp(n, 0), ramp(n, 5), results);
+        results.expect(ramp(n, 0), ramp(n, 5));
+        expect_healthy(*device);
+    }
+}
+
 TEST(CudaExecution, ACallWithSmallTensorsIsOneLaunch) {
     const auto device = std::make_shared<HostDevice>();
     Execution execution(sums(device, 100));

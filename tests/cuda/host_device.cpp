@@ -196,6 +196,18 @@ void free_block(const Block& block) {
 
 void* address(DevicePtr pointer) { return reinterpret_cast<void*>(static_cast<std::uintptr_t>(pointer)); }
 
+/// As many bytes of fresh memory in a row are no coincidence.
+constexpr std::size_t kUnwritten = 32;
+
+std::size_t longest_unwritten(const void* memory, std::size_t bytes) {
+    std::size_t most = 0, run = 0;
+    for (const auto* at = static_cast<const unsigned char*>(memory); at != static_cast<const unsigned char*>(memory) + bytes; ++at) {
+        run = *at == kFresh ? run + 1 : 0;
+        most = std::max(most, run);
+    }
+    return most;
+}
+
 }  // namespace
 
 /// Work waits here until something synchronizes.
@@ -232,7 +244,12 @@ public:
         if (recording_ && !device_->is_pinned(to)) fail("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "download");
         if (bytes == 0) return;
         device_->check_range(from, bytes, "download");
-        add([=] { std::memcpy(to, address(from), bytes); });
+        add([=, device = device_.get()] {
+            if (const std::size_t unwritten = longest_unwritten(address(from), bytes); unwritten >= kUnwritten)
+                device->problem("a download of " + std::to_string(bytes) + " bytes has " + std::to_string(unwritten) +
+                                " in a row that nothing wrote");
+            std::memcpy(to, address(from), bytes);
+        });
     }
     void copy(DevicePtr to, DevicePtr from, std::size_t bytes) override {
         device_->enter(Call::copy);
@@ -381,6 +398,7 @@ DevicePtr HostDevice::allocate(std::size_t bytes) {
     auto& counters = impl_->counters;
     ++counters.allocations;
     counters.allocated_bytes += static_cast<std::int64_t>(bytes);
+    counters.taken_bytes += allocation_bytes(static_cast<std::int64_t>(bytes));
     counters.peak_allocated_bytes = std::max(counters.peak_allocated_bytes, counters.allocated_bytes);
     return pointer;
 }
@@ -397,6 +415,7 @@ void HostDevice::release(DevicePtr pointer) noexcept {
     impl_->check_block(found->second, "seen at release");
     --impl_->counters.allocations;
     impl_->counters.allocated_bytes -= static_cast<std::int64_t>(found->second.bytes);
+    impl_->counters.taken_bytes -= allocation_bytes(static_cast<std::int64_t>(found->second.bytes));
     free_block(found->second);
     impl_->blocks.erase(found);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// A Device for machines without a GPU: memory of the process, kernels compiled by a C compiler and run one group after the other. It is stricter
 /// than a GPU: work waits in the stream until something synchronizes, fresh memory is poisoned, every allocation has red zones, copies must lie
-/// within one allocation, and what a GPU refuses while recording is refused.
+/// within one allocation, downloads of what nothing wrote are reported, and what a GPU refuses while recording is refused.
 #pragma once
 
 #include <array>
@@ -43,7 +43,8 @@ struct HostDeviceOptions {
     std::int64_t memory_bytes = std::int64_t{8} << 30;  ///< what the device says it has
     bool recording = true;
     int ordinal = 0;
-    /// Told about damaged red zones, leaks, releases of what isn't allocated. Default: a line on standard error. problems() keeps them too.
+    /// Told about damaged red zones, downloads of fresh memory, leaks, releases of what isn't allocated. Default: a line on standard error.
+    /// problems() keeps them too.
     std::function<void(const std::string&)> on_problem;
 };
 
@@ -54,6 +55,7 @@ public:
         std::array<std::int64_t, kCalls> calls{};
         std::int64_t allocated_bytes = 0;  ///< now
         std::int64_t peak_allocated_bytes = 0;
+        std::int64_t taken_bytes = 0;         ///< now, in whole pages as a GPU gives them (allocation_bytes())
         std::int64_t allocations = 0;         ///< now
         std::int64_t pinned_allocations = 0;  ///< now
         std::int64_t kernels_run = 0;         ///< those of launched graphs too

@@ -201,13 +201,18 @@ TEST(HostDevice, ReportsLeaks) {
 }
 
 TEST(HostDevice, MemoryStartsPoisonedAndIsLimited) {
-    HostDevice device({.memory_bytes = 1000});
+    HostDevice device({.memory_bytes = 1000, .on_problem = [](const std::string&) {}});
     const auto pointer = device.allocate(600);
     auto stream = device.create_stream();
     std::vector<unsigned char> content(600);
     stream->download(content.data(), pointer, 600);
     stream->synchronize();
     EXPECT_EQ(content, std::vector<unsigned char>(600, 0xCD));
+    EXPECT_EQ(device.problems(), std::vector<std::string>{"a download of 600 bytes has 600 in a row that nothing wrote"});
+    stream->fill(pointer, 1, 590);
+    stream->download(content.data(), pointer, 600);
+    stream->synchronize();
+    EXPECT_EQ(device.problems().size(), 1U) << "a few bytes may be what was computed";
     try {
         (void)device.allocate(500);
         FAIL();

@@ -44,6 +44,8 @@ FUNCTION int isinf_(f64 x) { return x - x != 0 && x == x; }
 #define isnan(x) isnan_(x)
 #define isinf(x) isinf_(x)
 
+FUNCTION f32 timesf(f32 a, f32 b) { return a * b; }
+FUNCTION f64 times(f64 a, f64 b) { return a * b; }
 FUNCTION u32 f32_bits(f32 x) { union { f32 f; u32 u; } v; v.f = x; return v.u; }
 FUNCTION f32 bits_f32(u32 x) { union { f32 f; u32 u; } v; v.u = x; return v.f; }
 FUNCTION u64 f64_bits(f64 x) { union { f64 f; u64 u; } v; v.f = x; return v.u; }

@@ -23,14 +23,13 @@ int dump(Context& context, const std::string& model, const Constraints& constrai
             text += fmt::format("  {}\n", printable(outline.reason));
             continue;
         }
-        list.back()["memory"] = {{"device_bytes", memory.device_bytes()},
-                                 {"weight_bytes", memory.weights},
-                                 {"arena_bytes", memory.arena},
-                                 {"workspace_bytes", memory.workspace},
-                                 {"staging_bytes", memory.staging}};
+        list.back()["memory"] = {{"device_bytes", memory.device_bytes()}, {"weight_bytes", memory.weights},  {"arena_bytes", memory.arena},
+                                 {"workspace_bytes", memory.workspace},   {"staging_bytes", memory.staging}, {"context_bytes", memory.context}};
         list.back()["steps"] = outline.steps;
         text += fmt::format("  {} on the device: weights {}, arena {}, workspace {}; {} pinned on the host\n", format_bytes(memory.device_bytes()),
                             format_bytes(memory.weights), format_bytes(memory.arena), format_bytes(memory.workspace), format_bytes(memory.staging));
+        if (memory.context != 0)
+            text += fmt::format("  {} more on the device, once for the process: context and libraries\n", format_bytes(memory.context));
         text += outline.steps.ends_with('\n') ? outline.steps : outline.steps + "\n";
     }
     if (context.json) {

@@ -177,7 +177,8 @@ void replace(std::string& text, std::string_view name, std::string_view by) {
 bool prefers_short_attention(const AttentionSpec& spec, const CodegenTarget& target) {
     if (!is_short_attention(spec)) return false;
     const std::int64_t tiles = spec.batch * spec.heads * ((spec.queries + 15) / 16);
-    return spec.keys <= 64 || (has_fast_form(target) && tiles <= 2 * static_cast<std::int64_t>(target.multiprocessors));
+    return spec.keys <= 64 || is_narrow_attention(spec) ||
+           (has_fast_form(spec, target) && tiles <= 2 * static_cast<std::int64_t>(target.multiprocessors));
 }
 
 Fragments mask_fragments(const AttentionSpec& spec, const Dims& mask) {
@@ -192,13 +193,15 @@ Fragments mask_fragments(const AttentionSpec& spec, const Dims& mask) {
     return out;
 }
 
+bool has_fast_form(const AttentionSpec& spec, const CodegenTarget& target) { return has_fast_form(target) && !is_narrow_attention(spec); }
+
 bool fits_short_attention(const Dims& strides, std::int64_t offset) {
     return strides.size() == 4 && strides[3] == 1 && offset % 8 == 0 &&
            std::all_of(strides.begin(), strides.end() - 1, [](std::int64_t stride) { return stride % 8 == 0; });
 }
 
 KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec, bool mask_in_fragments, const CodegenTarget& target) {
-    const bool fast = has_fast_form(target);
+    const bool fast = has_fast_form(spec, target);
     const std::int64_t count = spec.batch * spec.heads, tiles = (spec.queries + 15) / 16, keys = (spec.keys + 15) / 16 * 16;
     // A block has eight warps. Windows share a block; a pair of few tiles on an idle device is spread over blocks instead.
     std::int64_t warps = 1, pairs = 8, splits = 1;

@@ -7,17 +7,20 @@
 
 namespace ai_vmm::cuda {
 
-/// Whether it is expected to beat the library: up to 64 keys always, beyond them where the device would not be filled.
+/// Whether it is expected to beat the library: narrow heads and up to 64 keys always, beyond them where the device would not be filled.
 [[nodiscard]] bool prefers_short_attention(const AttentionSpec& spec, const CodegenTarget& target);
 
 /// Whether Q, K or V may lie so: features side by side, everything else in eights of elements, for accesses of 16 bytes. @param offset  in elements
 [[nodiscard]] bool fits_short_attention(const Dims& strides, std::int64_t offset);
 
+/// Whether the kernel runs on tensor cores there.
+[[nodiscard]] bool has_fast_form(const AttentionSpec& spec, const CodegenTarget& target);
+
 /// A mask as the tensor cores' form reads it fastest, in the order in which lanes hold scores.
 [[nodiscard]] Fragments mask_fragments(const AttentionSpec& spec, const Dims& mask);
 
-/// Scores stay in registers as f32, products go through tensor cores; one read of Q, K and V, one write of the result (after Dao et al.,
-/// "FlashAttention", 2022, without its outer loop). Spec's strides are filled in. Inputs and the output of `node` are placed.
+/// Scores stay in registers as f32, products of heads that are not narrow go through tensor cores; one read of Q, K and V, one write of the result
+/// (after Dao et al., "FlashAttention", 2022, without its outer loop). Spec's strides are filled in. Inputs and the output of `node` are placed.
 /// @param mask_in_fragments  its mask, of `spec.mask_dims`, was brought into the form of mask_fragments(), whose strides spec.mask_strides has
 [[nodiscard]] KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec, bool mask_in_fragments, const CodegenTarget& target);
 

@@ -46,7 +46,7 @@ std::string store(Type type, const std::string& pointer, const std::string& at, 
         case Type::boolean: return fmt::format("{}[{}] = (boolean)(({}) != 0);", pointer, at, value);
         case Type::i4:
         case Type::u4:
-            // Two neighbours share a byte: compute_kernel() gives both to one thread.
+            // Two neighbours share a byte: compute_kernel() gives both to one thread, the lower one first, which needs no byte that is there.
             return fmt::format("store_nibble({}, {}, {});", pointer, at, value);
         default: return fmt::format("{}[{}] = ({})({});", pointer, at, to_string(type), value);
     }

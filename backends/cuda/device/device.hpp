@@ -135,7 +135,17 @@ public:
     /// Why the device can't be used any more; empty while it can.
     [[nodiscard]] virtual std::string failure() const { return {}; }
     [[nodiscard]] virtual std::int64_t free_bytes() const = 0;
+    /// What the process has taken of the device's memory beyond what allocate() gave: the driver's context, kernels, the libraries' own. Told from
+    /// how much of the device is in use, so that what other processes do since the device was opened counts too. 0: unknown.
+    [[nodiscard]] virtual std::int64_t context_bytes() const { return 0; }
 };
+
+/// What an allocation takes of a GPU's memory: the driver gives whole pages of 2 MiB to large ones and packs small ones into such pages.
+[[nodiscard]] constexpr std::int64_t allocation_bytes(std::int64_t bytes) noexcept {
+    constexpr std::int64_t kPage = std::int64_t{2} << 20, kSmall = kPage / 2, kUnit = 512;
+    const std::int64_t unit = bytes < kSmall ? kUnit : kPage;
+    return (bytes + unit - 1) / unit * unit;
+}
 
 /// Device memory with an owner. Not thread-safe.
 class Buffer {

@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "driver/cuda_api.hpp"
 #include "driver/kernel_compiler.hpp"
+#include "driver/nvml.hpp"
 #include "driver/overlap.hpp"
 
 namespace ai_vmm::cuda {
@@ -20,6 +21,8 @@ struct DriverDevice::Impl {
     CUdevice device = 0;
     CUcontext context = nullptr;
     Capabilities capabilities;
+    std::string pci_address;
+    std::optional<std::int64_t> free_before;  // the context was made
 
     mutable std::mutex mutex;  // guards what follows
     std::map<DevicePtr, std::size_t> allocations;
@@ -44,6 +47,9 @@ struct DriverDevice::Impl {
         capabilities.shared_bytes_per_block = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK);
         capabilities.l2_bytes = attribute(CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
         capabilities.recording = true;
+        char address[32] = {};
+        if (api.device_pci_bus_id(address, sizeof(address) - 1, device) == CUDA_SUCCESS) pci_address = address;
+        free_before = free_now();
         base::log_debug("cuda: opening " + capabilities.name);
         api.check(api.context_retain(&context, device), "cuDevicePrimaryCtxRetain");
         base::log_debug("cuda: " + capabilities.name + " is open");
@@ -53,6 +59,12 @@ struct DriverDevice::Impl {
     }
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
+
+    /// Of the whole device, without a context.
+    [[nodiscard]] std::optional<std::int64_t> free_now() const {
+        const auto info = pci_address.empty() ? std::nullopt : ask_nvml_memory(pci_address);
+        return info ? info->memory_free_bytes : std::nullopt;
+    }
 
     [[nodiscard]] int attribute(CUdevice_attribute which) const {
         int value = 0;
@@ -398,6 +410,15 @@ std::int64_t DriverDevice::free_bytes() const {
     std::size_t free = 0, total = 0;
     impl_->check(impl_->api.memory_info(&free, &total), "cuMemGetInfo");
     return static_cast<std::int64_t>(free);
+}
+
+std::int64_t DriverDevice::context_bytes() const {
+    const auto now = impl_->free_now();
+    if (!now || !impl_->free_before) return 0;
+    std::int64_t given = 0;
+    const std::lock_guard lock(impl_->mutex);
+    for (const auto& [pointer, bytes] : impl_->allocations) given += allocation_bytes(static_cast<std::int64_t>(bytes));
+    return std::max<std::int64_t>(*impl_->free_before - *now - given, 0);
 }
 
 std::int64_t DriverDevice::allocated_bytes() const {

@@ -28,6 +28,7 @@ public:
     [[nodiscard]] std::unique_ptr<Stream> create_stream() override;
     [[nodiscard]] std::string failure() const override;
     [[nodiscard]] std::int64_t free_bytes() const override;
+    [[nodiscard]] std::int64_t context_bytes() const override;
 
     /// Bytes that allocate() gave and release() did not take back yet.
     [[nodiscard]] std::int64_t allocated_bytes() const;

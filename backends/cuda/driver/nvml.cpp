@@ -65,7 +65,7 @@ std::optional<T> ask(Function function, Arguments... arguments) {
 
 }  // namespace
 
-std::optional<NvmlInfo> ask_nvml(const std::string& pci_address) {
+std::optional<NvmlInfo> ask_nvml_memory(const std::string& pci_address) {
     const auto& nvml = Nvml::get();
     nvmlDevice_t device = nullptr;
     if (!nvml.ready || nvml.handle == nullptr || nvml.handle(pci_address.c_str(), &device) != NVML_SUCCESS) return {};
@@ -74,6 +74,15 @@ std::optional<NvmlInfo> ask_nvml(const std::string& pci_address) {
         info.memory_total_bytes = static_cast<std::int64_t>(memory->total);
         info.memory_free_bytes = static_cast<std::int64_t>(memory->free);
     }
+    return info;
+}
+
+std::optional<NvmlInfo> ask_nvml(const std::string& pci_address) {
+    const auto& nvml = Nvml::get();
+    nvmlDevice_t device = nullptr;
+    auto told = ask_nvml_memory(pci_address);
+    if (!told || nvml.handle(pci_address.c_str(), &device) != NVML_SUCCESS) return {};
+    NvmlInfo info = *std::move(told);
     info.clock_mhz = ask<unsigned>(nvml.max_clock, device, NVML_CLOCK_SM);
     info.memory_clock_mhz = ask<unsigned>(nvml.max_clock, device, NVML_CLOCK_MEM);
     if (const auto limit_mw = ask<unsigned>(nvml.power_limit, device)) info.power_limit_w = *limit_mw / 1e3;

@@ -21,6 +21,8 @@ struct NvmlInfo {
 /// @param pci_address  "0000:3b:00.0"
 /// @returns nothing where the library is missing or knows no such GPU.
 [[nodiscard]] std::optional<NvmlInfo> ask_nvml(const std::string& pci_address);
+/// Of the memory alone.
+[[nodiscard]] std::optional<NvmlInfo> ask_nvml_memory(const std::string& pci_address);
 /// "580.65.06"; empty where the library is missing.
 [[nodiscard]] std::string driver_release();
 

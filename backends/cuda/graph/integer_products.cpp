@@ -316,7 +316,8 @@ private:
 std::string fake_quantize_expression(Type type, std::int64_t levels) {
     // x <= min(il, ih) -> ol; x > max(il, ih) -> oh; else round((x - il) / (ih - il) * (levels - 1)) / (levels - 1) * (oh - ol) + ol, halves to even.
     const Type wide = type == Type::f64 ? Type::f64 : Type::f32;
-    return fmt::format("a <= (b < c ? b : c) ? d : (a > (b > c ? b : c) ? e : rint{0}((a - b) / (c - b) * {1}) / {1} * (e - d) + d)",
+    // The product is rounded before d is added: whole steps come out as whole numbers then, which a conversion to integers cuts off.
+    return fmt::format("a <= (b < c ? b : c) ? d : (a > (b > c ? b : c) ? e : times{0}(rint{0}((a - b) / (c - b) * {1}) / {1}, e - d) + d)",
                        wide == Type::f64 ? "" : "f", literal(wide, static_cast<double>(levels - 1)));
 }
 

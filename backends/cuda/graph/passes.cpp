@@ -402,9 +402,11 @@ private:
 
 }  // namespace
 
+bool is_narrow_attention(const AttentionSpec& spec) { return spec.head_size >= 1 && spec.head_size < 16; }
+
 bool is_short_attention(const AttentionSpec& spec) {
     return (spec.type == Type::f16 || spec.type == Type::bf16) && spec.keys >= 1 && spec.keys <= 128 && spec.queries >= 1 &&
-           spec.head_size == spec.value_size && spec.head_size % 16 == 0 && spec.head_size >= 16 && spec.head_size <= 64 &&
+           spec.head_size == spec.value_size && (is_narrow_attention(spec) || (spec.head_size % 16 == 0 && spec.head_size <= 64)) &&
            spec.queries < (1 << 20) && spec.heads % std::max<std::int64_t>(spec.kv_heads, 1) == 0;
 }
 

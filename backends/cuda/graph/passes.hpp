@@ -59,8 +59,12 @@ struct FuseOptions {
 /// softmax(scale * Q @ K^T + mask) @ V in f16 or bf16 becomes Attention.
 [[nodiscard]] Graph recognise_attention(Graph graph);
 
-/// Whether codegen's short_attention_kernel() takes `spec`: f16 or bf16, at most 128 keys, heads of at most 64 features in sixteens, as wide for
-/// values as for keys. Strides are not looked at. Of masks that come round again (AttentionSpec::mask_dims) only that kernel knows.
+/// Whether heads have less features than tensor cores take at once.
+[[nodiscard]] bool is_narrow_attention(const AttentionSpec& spec);
+
+/// Whether codegen's short_attention_kernel() takes `spec`: f16 or bf16, at most 128 keys, heads of at most 64 features in sixteens, or of fewer than
+/// sixteen, as wide for values as for keys. Strides are not looked at. Of masks that come round again (AttentionSpec::mask_dims) only that kernel
+/// knows.
 [[nodiscard]] bool is_short_attention(const AttentionSpec& spec);
 
 /// Attention becomes matrix products and a softmax. @param which  asked with the specification of each node, which has no strides yet

@@ -200,7 +200,8 @@ void lower_floor_mod(Context& c) {
 void add_elementwise(Table& t) {
     t["Add"] = [](Context& c) { binary(c, "a + b", "a + b", 1); };
     t["Subtract"] = [](Context& c) { binary(c, "a - b", "a - b", 1); };
-    t["Multiply"] = [](Context& c) { binary(c, "a * b", "a * b", 1); };
+    // Operations round one by one: what is added to a product must not see more of it than its rounded value.
+    t["Multiply"] = [](Context& c) { binary(c, "times{f}(a, b)", "a * b", 1); };
     t["Divide"] = lower_divide;
     t["Maximum"] = [](Context& c) { binary(c, "a > b || a != a ? a : b", "a > b ? a : b", 1); };
     t["Minimum"] = [](Context& c) { binary(c, "a < b || a != a ? a : b", "a < b ? a : b", 1); };

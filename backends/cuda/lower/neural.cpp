@@ -100,7 +100,7 @@ void lower_fake_convert(Context& c) {
         after.push_back(c.in(2));
     }
     // Rounded by hand: between two nodes of one kernel values stay f32.
-    after[0] = c.b.pointwise("FakeConvert", Type::f32, before, shift ? "from_f16(to_f16(a * b - c))" : "from_f16(to_f16(a * b))", 8);
+    after[0] = c.b.pointwise("FakeConvert", Type::f32, before, shift ? "from_f16(to_f16(timesf(a, b) - c))" : "from_f16(to_f16(a * b))", 8);
     const std::string rounded = fmt::format("from_{0}(to_{0}(a > {1} ? {1} : a < -{1} ? -{1} : a))", to_string(to), largest);
     c.set(0, c.b.pointwise("FakeConvert", type, after, shift ? fmt::format("({} + c) / b", rounded) : fmt::format("{} / b", rounded), 16));
 }

@@ -31,22 +31,6 @@ std::size_t aligned(std::int64_t size) { return (static_cast<std::size_t>(size) 
 
 std::size_t size_of(const Value& value) { return static_cast<std::size_t>(bytes(value.type, value.dims)); }
 
-/// Of the size and of some words of the content: equal contents have equal hashes, and different ones nearly always others.
-std::uint64_t sample_hash(const std::byte* data, std::size_t size) {
-    constexpr std::size_t kSamples = 512;
-    std::uint64_t hash = 0xcbf29ce484222325ULL ^ size;
-    const std::size_t words = size / 8, step = std::max<std::size_t>(words / kSamples, 1);
-    const auto add = [&](std::size_t at, std::size_t count) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, data + at, count);
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
-        hash ^= hash >> 29;
-    };
-    for (std::size_t w = 0; w < words; w += step) add(8 * w, 8);
-    if (size % 8 != 0) add(8 * words, size % 8);
-    return hash;
-}
-
 /// Byte address of a placed value's first element.
 DevicePtr address(const Schedule& schedule, const std::vector<DevicePtr>& roots, ValueId id) {
     const Place& place = *schedule.places[static_cast<std::size_t>(id)];
@@ -54,54 +38,6 @@ DevicePtr address(const Schedule& schedule, const std::vector<DevicePtr>& roots,
 }
 
 }  // namespace
-
-std::shared_ptr<const Weight> WeightStore::upload(const Value& value, Stream& stream) {
-    const std::size_t size = size_of(value);
-    const auto* const data = value.constant.data;
-    const std::uint64_t hash = sample_hash(data, size);
-    const std::lock_guard lock(mutex_);
-    const auto [begin, end] = weights_.equal_range(hash);
-    for (auto entry = begin; entry != end;) {
-        if (const auto weight = entry->second.lock()) {
-            if (weight->bytes == size && (weight->source.data == data || std::memcmp(weight->source.data, data, size) == 0)) return weight;
-            ++entry;
-        } else {
-            entry = weights_.erase(entry);
-        }
-    }
-    auto weight = std::make_shared<Weight>(Weight{.memory = Buffer(device_, size), .source = value.constant, .bytes = size});
-    if (size != 0) stream.upload(weight->memory.get(), data, size);
-    // The copy reads pageable memory: it is over before the caller may free the constant.
-    stream.synchronize();
-    weights_.emplace(hash, weight);
-    return weight;
-}
-
-std::shared_ptr<const PreparedWeight> WeightStore::find(const std::string& recipe) const {
-    const std::lock_guard lock(mutex_);
-    const auto found = prepared_.find(recipe);
-    return found == prepared_.end() ? nullptr : found->second.lock();
-}
-
-std::shared_ptr<const PreparedWeight> WeightStore::add(const std::string& recipe, std::shared_ptr<const PreparedWeight> made) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(prepared_, [](const auto& entry) { return entry.second.expired(); });
-    std::weak_ptr<const PreparedWeight>& entry = prepared_[recipe];
-    if (auto held = entry.lock()) return held;
-    entry = made;
-    return made;
-}
-
-std::int64_t WeightStore::bytes() const {
-    const std::lock_guard lock(mutex_);
-    std::int64_t total = 0;
-    const auto count = [&total](const auto& entry) {
-        if (const auto held = entry.second.lock()) total += static_cast<std::int64_t>(aligned(static_cast<std::int64_t>(held->bytes)));
-    };
-    for (const auto& entry : weights_) count(entry);
-    for (const auto& entry : prepared_) count(entry);
-    return total;
-}
 
 namespace {
 
@@ -177,14 +113,18 @@ Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<We
     const std::unique_ptr<Stream> stream = device_->create_stream();
     // Weights are on their way while kernels are compiled.
     std::future<void> uploads = std::async(std::launch::async, [&] {
-        for (ValueId id : schedule_.weights) {
-            held_.push_back(weights_->upload(schedule_.graph.value(id), *stream));
-            fixed_[static_cast<std::size_t>(id)] = held_.back()->memory.get();
-        }
+        hold(schedule_.weights, *stream);
+        for (std::size_t k = 0; k < held_.size(); ++k) fixed_[static_cast<std::size_t>(schedule_.weights[k])] = held_[k]->memory.address;
     });
     load_kernels();
     uploads.get();
     prepare(*stream);
+}
+
+void Program::hold(const std::vector<ValueId>& constants, Stream& stream) {
+    std::vector<const Value*> values;
+    for (ValueId id : constants) values.push_back(&schedule_.graph.value(id));
+    for (auto& weight : weights_->upload(values, stream)) held_.push_back(std::move(weight));
 }
 
 void Program::load_kernels() {
@@ -196,7 +136,7 @@ void Program::load_kernels() {
 
 void Program::prepare(Stream& stream) {
     if (keep_ == Keep::everything) {
-        for (ValueId id : schedule_.preparation_weights) held_.push_back(weights_->upload(schedule_.graph.value(id), stream));
+        hold(schedule_.preparation_weights, stream);
     }
     if (schedule_.prepared.empty()) return;
     recipes_ = recipes(schedule_);
@@ -217,20 +157,26 @@ void Program::prepare(Stream& stream) {
             passing.emplace_back(device_, size_of(schedule_.graph.value(id)));
             roots[static_cast<std::size_t>(id)] = passing.back().get();
         };
+        std::vector<ValueId> lasting;
+        std::vector<std::size_t> sizes;
         for (ValueId id : schedule_.prepared) {
-            const std::size_t size = size_of(schedule_.graph.value(id));
             if (found.count(id) != 0) {  // others read it: this time it is computed for what depends on it
                 add_passing(id);
                 continue;
             }
-            made[id] = std::make_shared<PreparedWeight>(PreparedWeight{.memory = Buffer(device_, size), .bytes = size});
-            roots[static_cast<std::size_t>(id)] = made[id]->memory.get();
+            lasting.push_back(id);
+            sizes.push_back(size_of(schedule_.graph.value(id)));
+        }
+        std::vector<Part> parts = allocate_parts(device_, sizes);
+        for (std::size_t k = 0; k < lasting.size(); ++k) {
+            roots[static_cast<std::size_t>(lasting[k])] = parts[k].address;
+            made[lasting[k]] = std::make_shared<PreparedWeight>(PreparedWeight{.memory = std::move(parts[k]), .bytes = sizes[k]});
         }
         for (std::size_t k = 0; k < schedule_.preparation_weights.size(); ++k) {
             const ValueId id = schedule_.preparation_weights[k];
             const Value& value = schedule_.graph.value(id);
             if (keep_ == Keep::everything) {
-                roots[static_cast<std::size_t>(id)] = held_[schedule_.weights.size() + k]->memory.get();
+                roots[static_cast<std::size_t>(id)] = held_[schedule_.weights.size() + k]->memory.address;
                 continue;
             }
             add_passing(id);
@@ -249,7 +195,7 @@ void Program::prepare(Stream& stream) {
             const auto recipe = recipe_of.find(id);
             prepared_.push_back(recipe == recipe_of.end() ? made.at(id) : weights_->add(recipe->second, made.at(id)));
         }
-        fixed_[static_cast<std::size_t>(id)] = prepared_.back()->memory.get();
+        fixed_[static_cast<std::size_t>(id)] = prepared_.back()->memory.address;
     }
 }
 
@@ -260,14 +206,24 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
     std::map<ValueId, std::shared_ptr<const PreparedWeight>> held;
     std::future<void> uploads = std::async(std::launch::async, [&] {
         const std::unique_ptr<Stream> stream = device_->create_stream();
-        for (const StoredWeight& weight : stored.weights) {
+        std::map<std::string, std::size_t> first;  // of equal ones among them
+        std::vector<std::size_t> sizes;
+        std::vector<std::size_t> missing;
+        for (std::size_t k = 0; k < stored.weights.size(); ++k) {
+            const StoredWeight& weight = stored.weights[k];
             recipes_[weight.value] = weight.recipe;
-            if (!weight.recipe.empty()) held[weight.value] = weights_->find(weight.recipe);
-            if (held[weight.value] != nullptr) continue;
-            auto fresh =
-                std::make_shared<PreparedWeight>(PreparedWeight{.memory = Buffer(device_, weight.bytes.size()), .bytes = weight.bytes.size()});
-            if (!weight.bytes.empty()) stream->upload(fresh->memory.get(), weight.bytes.data(), weight.bytes.size());
-            made.emplace_back(&weight, std::move(fresh));
+            if (!weight.recipe.empty()) {
+                held[weight.value] = weights_->find(weight.recipe);
+                if (held[weight.value] != nullptr || !first.emplace(weight.recipe, k).second) continue;
+            }
+            missing.push_back(k);
+            sizes.push_back(weight.bytes.size());
+        }
+        std::vector<Part> parts = allocate_parts(device_, sizes);
+        for (std::size_t m = 0; m < missing.size(); ++m) {
+            const StoredWeight& weight = stored.weights[missing[m]];
+            if (!weight.bytes.empty()) stream->upload(parts[m].address, weight.bytes.data(), weight.bytes.size());
+            made.emplace_back(&weight, std::make_shared<PreparedWeight>(PreparedWeight{.memory = std::move(parts[m]), .bytes = sizes[m]}));
         }
         stream->synchronize();
         base::log_debug(fmt::format("cuda: {} bytes of weights of a stored program are there", schedule_.weight_bytes));
@@ -284,9 +240,11 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
     fixed_.assign(schedule_.graph.values.size(), 0);
     uploads.get();
     for (auto& [weight, fresh] : made) held[weight->value] = weight->recipe.empty() ? fresh : weights_->add(weight->recipe, fresh);
-    for (const auto& [value, weight] : held) {
-        prepared_.push_back(weight);
-        fixed_[static_cast<std::size_t>(value)] = weight->memory.get();
+    for (const StoredWeight& weight : stored.weights) {
+        auto& mine = held[weight.value];
+        if (mine == nullptr) mine = weights_->find(weight.recipe);  // an equal one of this program
+        prepared_.push_back(mine);
+        fixed_[static_cast<std::size_t>(weight.value)] = mine->memory.address;
     }
 }
 
@@ -318,8 +276,6 @@ std::int64_t Program::weight_bytes() const noexcept {
     return schedule_.weight_bytes + (keep_ == Keep::everything ? schedule_.preparation_weight_bytes : 0);
 }
 
-std::int64_t Program::memory_bytes() const noexcept { return weight_bytes() + schedule_.arena_bytes + schedule_.workspace_bytes; }
-
 std::vector<DevicePtr> Program::roots(DevicePtr arena) const {
     std::vector<DevicePtr> all = fixed_;
     for (const auto& [id, offset] : schedule_.arena_offsets) all[static_cast<std::size_t>(id)] = arena + static_cast<DevicePtr>(offset);
@@ -343,6 +299,14 @@ void Program::enqueue(const std::vector<Step>& steps, std::size_t begin, std::si
         for (DevicePtr& pointer : pointers) arguments.push_back(&pointer);
         stream.launch(kernels_[static_cast<std::size_t>(step.index)], step.launch, arguments);
     }
+}
+
+MemoryEstimate memory_of(const Schedule& schedule, Program::Keep keep) {
+    return {.weights = weight_footprint(schedule, keep == Program::Keep::everything),
+            .arena = allocation_bytes(schedule.arena_bytes),
+            .workspace = allocation_bytes(schedule.workspace_bytes),
+            .staging = Execution::staging_bytes(schedule),
+            .context = 0};
 }
 
 std::int64_t Execution::staging_bytes(const Schedule& schedule) {
@@ -379,6 +343,11 @@ Execution::Execution(std::shared_ptr<const Program> program) : program_(std::mov
         if (schedule.arena_offsets.count(schedule.places[static_cast<std::size_t>(schedule.graph.outputs[k])]->root) != 0) continue;
         output_at_[k] = total;
         total += aligned(static_cast<std::int64_t>(output_bytes_[k]));
+    }
+    // Small outputs go to the host in one copy, with what lies between them: nothing writes that later.
+    for (std::size_t k = 0; k < output_at_.size() && outputs_total_ <= kRecordedBytes; ++k) {
+        const std::size_t end = output_at_[k] + output_bytes_[k], next = aligned(static_cast<std::int64_t>(end));
+        if (output_bytes_[k] != 0 && next <= inputs_total_ + outputs_total_) stream_->fill(arena_.get() + end, 0, next - end);
     }
     if (total != 0) staging_ = static_cast<std::byte*>(device.allocate_pinned(total));
 }

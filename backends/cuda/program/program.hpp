@@ -14,45 +14,13 @@
 #include <utility>
 #include <vector>
 
+#include "ai_vmm/model.hpp"
 #include "device/device.hpp"
 #include "program/schedule.hpp"
 #include "program/stored_program.hpp"
+#include "program/weights.hpp"
 
 namespace ai_vmm::cuda {
-
-/// A constant on a device.
-struct Weight {
-    Buffer memory;
-    ConstantData source;  ///< what was uploaded; kept, since it tells whether another constant is the same
-    std::size_t bytes = 0;
-};
-
-/// What a program computed from constants alone.
-struct PreparedWeight {
-    Buffer memory;
-    std::size_t bytes = 0;
-};
-
-/// Constants on a device, uploaded once however many programs read them: those of equal bytes are one, whichever model they come from, as long as
-/// anybody holds them; and so is what was computed from equal constants by equal kernels. Thread-safe.
-class WeightStore {
-public:
-    explicit WeightStore(std::shared_ptr<Device> device) : device_(std::move(device)) {}
-    /// A copy of the constant on the device. @throws Error(resource_exhausted, internal).
-    [[nodiscard]] std::shared_ptr<const Weight> upload(const Value& value, Stream& stream);
-    /// What was computed by a recipe (see recipes()); nullptr if nobody holds it.
-    [[nodiscard]] std::shared_ptr<const PreparedWeight> find(const std::string& recipe) const;
-    /// For find(), once its content is there. @returns what another program has added meanwhile, or `made`
-    [[nodiscard]] std::shared_ptr<const PreparedWeight> add(const std::string& recipe, std::shared_ptr<const PreparedWeight> made);
-    /// Of all that are held, as allocated.
-    [[nodiscard]] std::int64_t bytes() const;
-
-private:
-    const std::shared_ptr<Device> device_;
-    mutable std::mutex mutex_;                                             // guards what follows
-    std::multimap<std::uint64_t, std::weak_ptr<const Weight>> weights_;    // by a hash of size and some bytes
-    std::map<std::string, std::weak_ptr<const PreparedWeight>> prepared_;  // by recipe
-};
 
 /// Per root of Schedule::prepared what its content follows from, as a digest: the constants' bytes and the text, launch and operands of every kernel
 /// that touched it. Equal recipes, equal contents. Those that a library computed have none.
@@ -79,15 +47,14 @@ public:
 
     [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
     [[nodiscard]] Device& device() const noexcept { return *device_; }
-    /// Memory of weights and of results computed from them, bytes.
+    /// Of weights and of results computed from them, without what pages leave over.
     [[nodiscard]] std::int64_t weight_bytes() const noexcept;
-    /// That, and memory of one execution.
-    [[nodiscard]] std::int64_t memory_bytes() const noexcept;
 
 private:
     friend class Execution;
     void enqueue(const std::vector<Step>& steps, std::size_t begin, std::size_t end, const std::vector<DevicePtr>& roots, DevicePtr workspace,
                  Stream& stream) const;
+    void hold(const std::vector<ValueId>& constants, Stream& stream);
     void load_kernels();
     void prepare(Stream& stream);
     [[nodiscard]] std::vector<DevicePtr> roots(DevicePtr arena) const;
@@ -104,6 +71,9 @@ private:
     std::map<ValueId, std::string> recipes_;  ///< of what was prepared; of all weights, where the program was stored
     mutable std::mutex calls_mutex_;          ///< library calls run from one thread at a time
 };
+
+/// What a program and one execution of it take, in whole pages of the device; without the context.
+[[nodiscard]] MemoryEstimate memory_of(const Schedule& schedule, Program::Keep keep);
 
 /// Where a caller's tensor lies: in the host's memory, or in that of a device.
 struct Endpoint {

@@ -101,8 +101,7 @@ ModuleSource module_source(const Schedule& schedule) {
 #define F64_INFINITY bits_f64(0x7ff0000000000000ull)
 #define F64_NAN bits_f64(0x7ff8000000000000ull)
 FUNCTION void store_nibble(u8* p, i64 at, int value) {
-    const int shift = (at & 1) ? 4 : 0;
-    p[at >> 1] = (u8)((p[at >> 1] & ~(15 << shift)) | ((value & 15) << shift));
+    p[at >> 1] = (u8)((at & 1) ? p[at >> 1] | ((value & 15) << 4) : value & 15);
 }
 )";
     for (std::size_t k = 0; k < schedule.kernels.size(); ++k) {

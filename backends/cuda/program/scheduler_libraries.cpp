@@ -373,7 +373,7 @@ void Scheduler::run_short_attention(int n) {
     bool fragments = false;
     if (spec.mask) {
         spec.mask_dims = value(input(3)).dims;
-        fragments = has_fast_form(target_) && prepared_[static_cast<std::size_t>(input(3))];
+        fragments = has_fast_form(spec, target_) && prepared_[static_cast<std::size_t>(input(3))];
         if (fragments) {
             require_fragments(n, 3, mask_fragments(spec, spec.mask_dims));
         } else if (!place(input(3))) {
