@@ -3,10 +3,13 @@
 """The cuda backend beside PyTorch on the same GPU, in one run: outputs are compared before anything is timed, the two are timed in turn, medians are
 reported with their spread, and for each model the bytes and FLOPs it must move and do against the GPU's measured peaks.
 
-    bench/gpu.py [--program build/bin/gpu_program] [--filter TEXT] [--compile] [--rounds N] [--keep FOLDER] [--output bench/results/gpu.json]
+    bench/gpu.py [--program build/bin/gpu_program] [--filter TEXT] [--precisions f32,f16] [--alone] [--compile] [--rounds N] [--keep FOLDER]
+                 [--output bench/results/gpu.json]
 
-Models come from torchvision and transformers with random weights, exported to ONNX here; nothing is downloaded. PyTorch runs each in f16 (convolution nets
-channels-last) as a CUDA graph, with --compile also through torch.compile. Ratios above 1 favour AI VMM. Needs torch, torchvision, transformers, onnx.
+Models come from torchvision and transformers with random weights, exported to ONNX here; nothing is downloaded. Outputs are compared with those of PyTorch
+in f32 on the CPU: the relative error may be 1e-4 in f32 and 1e-2 in f16. PyTorch runs each in f16 (convolution nets channels-last) as a CUDA graph, with
+--compile also through torch.compile; with --alone it does not run, which leaves the comparison of outputs: of f32 for every model in one run with
+--alone --precisions f32. Ratios above 1 favour AI VMM. The exit status is 1 if a model failed or does not agree. Needs torch, torchvision, transformers, onnx.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import warnings
 from typing import Any, Callable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIMITS = {"f32": 1e-4, "f16": 1e-2}  # of the relative error against PyTorch in f32 on the CPU
 
 
 def build_models() -> dict[str, Callable[[], tuple[Any, tuple[Any, ...], bool]]]:
@@ -265,6 +269,7 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
     module, inputs, channels_last = make()
     module.eval()
     row: dict[str, Any] = {"model": name}
+    precisions = options.precisions.split(",")
     with tempfile.TemporaryDirectory() as folder_name:
         folder = pathlib.Path(folder_name)
         model = folder / "model.onnx"
@@ -279,10 +284,9 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
         row["flops"] = flops_of(module, inputs)
 
         own: dict[str, dict[str, Any]] = {}
-        for precision, limit in (("f32", 1e-4), ("f16", 1e-2)):
-            if precision == "f32" and options.only_f16:
-                continue
-            kept = ("--profile", "--dump", str(folder / "schedule.txt")) if precision == "f16" else ()
+        for precision in precisions:
+            limit = LIMITS[precision]
+            kept = ("--profile", "--dump", str(folder / "schedule.txt")) if precision == precisions[-1] and not options.alone else ()
             answer = program(options.program, model, folder, precision, options.repeats, kept)
             actual = np.fromfile(folder / f"out_{precision}" / "out0.bin", dtype=np.float32).reshape(expected.shape)
             error = relative_error(actual, expected)
@@ -290,9 +294,12 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
             if expected.ndim == 2 and expected.shape[1] > 1:
                 row[precision]["same_top1"] = bool((actual.argmax(1) == expected.argmax(1)).all())
             own[precision] = answer
-        row["slowest_steps"] = sorted(own["f16"]["steps"], key=lambda step: -step[1])[:40]
+        if options.alone:
+            return row
+        timed = precisions[-1]
+        row["slowest_steps"] = sorted(own[timed]["steps"], key=lambda step: -step[1])[:40]
         if options.keep:
-            keep(name, model, folder / "schedule.txt", own["f16"]["steps"], pathlib.Path(options.keep))
+            keep(name, model, folder / "schedule.txt", own[timed]["steps"], pathlib.Path(options.keep))
 
         for part in module.modules():
             if hasattr(part, "set_attn_implementation"):
@@ -325,7 +332,7 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
             for key, run in runs.items():
                 times[key].append(statistics.median(time_ms(run, options.repeats)))
             torch.cuda.synchronize()
-            times["ai_vmm"].append(program(options.program, model, folder, "f16", options.repeats)["device_ms"])
+            times["ai_vmm"].append(program(options.program, model, folder, timed, options.repeats)["device_ms"])
         row["ms"] = {key: {"median": statistics.median(values), "low": min(values), "high": max(values)} for key, values in times.items()}
         row["ratio"] = {key: row["ms"][key]["median"] / row["ms"]["ai_vmm"]["median"] for key in runs}
         # Rows of embedding tables that are read, all other weights once (f16), inputs and outputs.
@@ -346,7 +353,8 @@ def main() -> int:
     parser.add_argument("--filter", default="", help="only models whose name contains one of these, comma-separated")
     parser.add_argument("--compile", action="store_true", help="also torch.compile with a CUDA graph")
     parser.add_argument("--autotune", action="store_true", help="torch.compile with max-autotune")
-    parser.add_argument("--only-f16", action="store_true")
+    parser.add_argument("--precisions", default="f32,f16", help="compared with the CPU's f32; the last is timed, beside PyTorch in f16")
+    parser.add_argument("--alone", action="store_true", help="without PyTorch on the GPU: outputs are compared, nothing else is timed")
     parser.add_argument("--keep", default="", help="write each model's schedule with the time of every step, and its graph, into this folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=50)
@@ -354,36 +362,49 @@ def main() -> int:
     parser.add_argument("--commit", default="", help="written into the result")
     parser.add_argument("--output", default="")
     options = parser.parse_args()
+    unknown = [name for name in options.precisions.split(",") if name not in LIMITS]
+    if unknown:
+        parser.error(f"--precisions: {unknown[0]!r} is none of {', '.join(LIMITS)}")
     import torch
 
     begin = time.perf_counter()
-    top = peaks()
+    top = {} if options.alone else peaks()
     result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip(),
                               "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "commit": options.commit, "peaks": top, "models": []}  # fmt: skip
+    failed = False
     for name, make in build_models().items():
         if options.filter and not any(part in name for part in options.filter.split(",")):
             continue
         if time.perf_counter() - begin > options.seconds:
             result["models"].append({"model": name, "error": "no time was left"})
+            failed = True
             continue
         try:
             row = measure(name, make, options, top)
         except Exception as error:  # noqa: BLE001 - one model must not end the others
             row = {"model": name, "error": f"{type(error).__name__}: {str(error)[:500]}"}
         result["models"].append(row)
+        measured = [(key, row[key]) for key in LIMITS if key in row]
+        failed = failed or "error" in row or not all(one["agrees"] for _, one in measured)
         if "error" in row:
             print(f"{name:26} ERROR {row['error']}", flush=True)
         else:
-            peers = "  ".join(f"{key} {row['ms'][key]['median']:.3f} ({ratio:.2f}x)" for key, ratio in row["ratio"].items())
-            print(f"{name:26} {row['ms']['ai_vmm']['median']:.3f} ms  {peers}  floor {row['floor_ms']:.3f}  error f16 {row['f16']['relative_error']:.1e}"
-                  + (f" f32 {row['f32']['relative_error']:.1e}" if "f32" in row else "") + f"  compile {row['f16']['compile_ms']:.0f} ms", flush=True)  # fmt: skip
+            errors = "  ".join(f"error {key} {one['relative_error']:.1e}" + ("" if one["agrees"] else f" ABOVE {LIMITS[key]:.0e}") for key, one in measured)
+            if not options.alone:
+                peers = "  ".join(f"{key} {row['ms'][key]['median']:.3f} ({ratio:.2f}x)" for key, ratio in row["ratio"].items())
+                errors = f"{row['ms']['ai_vmm']['median']:.3f} ms  {peers}  floor {row['floor_ms']:.3f}  {errors}"
+            print(f"{name:26} {errors}  compile {measured[-1][1]['compile_ms']:.0f} ms", flush=True)
         if options.output:
             pathlib.Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
     for key in ("torch_graph", "torch_compile_graph"):
         ratios = [row["ratio"][key] for row in result["models"] if key in row.get("ratio", {})]
         if ratios:
             print(f"geometric mean over {len(ratios)} models against {key}: {math.exp(statistics.fmean(map(math.log, ratios))):.2f}x; lowest {min(ratios):.2f}x")
-    return 0
+    for key in options.precisions.split(","):
+        errors = [row[key]["relative_error"] for row in result["models"] if key in row]
+        if errors:
+            print(f"{key} against the CPU's f32: {sum(error <= LIMITS[key] for error in errors)} of {len(result['models'])} models agree; highest error {max(errors):.1e}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 /// One model on one GPU through the cuda backend, as bench/gpu.py measures it.
 ///
 ///   gpu_program MODEL --precision f16 --inputs FOLDER --outputs FOLDER [--repeats N] [--device N] [--profile] [--dump FILE] [--places] [--peer N]
+///               [--memory]
 ///
 /// Reads input K from FOLDER/inK.bin (row-major, the model's type; shapes from FOLDER/shapes.txt, one line per input), writes outK.bin and prints one
 /// JSON object: device microseconds per execution (CUDA events around the recorded graph), microseconds of whole calls with copies from and to the
 /// host, what those take beyond the device's, bytes, steps. --places also runs on tensors in the device's memory, in pinned memory, on several
-/// threads at once, and with --peer in another device's memory; it fails where outputs differ from those of the plain call.
+/// threads at once, and with --peer in another device's memory; it fails where outputs differ from those of the plain call. --memory instead prints
+/// what the plan says of the device's memory and how much of it is in use when: opened, planned, deployed and run, with a second execution, let go
+/// of, and deployed once more.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,6 +17,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <iterator>
 #include <sstream>
@@ -150,11 +154,68 @@ std::string run_places(const std::shared_ptr<const cuda::Program>& program, cons
     return text;
 }
 
+/// The plan's account, and the device's memory at each stage, as JSON.
+std::string run_memory(const std::shared_ptr<cuda::Device>& device, const std::function<cuda::Graph()>& lowered, const fs::path& inputs,
+                       std::int64_t opened_free) {
+    std::string stages;
+    const auto stage = [&](const char* name) {
+        device->synchronize();
+        const std::int64_t free = device->free_bytes(), context = device->context_bytes();
+        stages += fmt::format(", \"{}\": {{\"taken_bytes\": {}, \"context_bytes\": {}}}", name, opened_free - free, context);
+    };
+    stage("opened");
+    ai_vmm::MemoryEstimate plan;
+    std::size_t steps = 0, kernels = 0, calls = 0;
+    {
+        const cuda::Schedule schedule = make_schedule(lowered(), *device);
+        plan = memory_of(schedule, cuda::Program::Keep::what_runs);
+        plan.context = device->context_bytes();
+        steps = schedule.steps.size();
+        kernels = schedule.kernels.size();
+        calls = schedule.calls.size();
+        stage("planned");
+    }
+    stage("plan_dropped");
+    const auto deploy = [&](const char* name, bool second) {
+        const auto program = std::make_shared<const cuda::Program>(device, lowered(), std::make_shared<cuda::WeightStore>(device));
+        const auto run = [&] {
+            auto execution = std::make_unique<cuda::Execution>(program);
+            const cuda::Graph& graph = program->schedule().graph;
+            std::vector<std::vector<char>> all;
+            std::vector<const void*> in;
+            std::vector<void*> out;
+            for (std::size_t k = 0; k < graph.inputs.size(); ++k) {
+                std::ifstream file(inputs / fmt::format("in{}.bin", k), std::ios::binary);
+                all.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+            }
+            for (const auto& one : all) in.push_back(one.data());
+            std::vector<std::vector<char>> results;
+            for (const cuda::ValueId id : graph.outputs)
+                results.emplace_back(static_cast<std::size_t>(bytes(graph.value(id).type, graph.value(id).dims)));
+            for (auto& one : results) out.push_back(one.data());
+            for (int i = 0; i < 3; ++i) execution->run(in, out);
+            return execution;
+        };
+        const auto first = run();
+        stage(name);
+        if (!second) return;
+        const auto other = run();
+        stage("second_execution");
+    };
+    deploy("deployed", true);
+    stage("dropped");
+    deploy("again", false);
+    return fmt::format(
+        "{{\"plan\": {{\"device_bytes\": {}, \"weight_bytes\": {}, \"arena_bytes\": {}, \"workspace_bytes\": {}, \"context_bytes\": {}}}, "
+        "\"steps\": {}, \"kernels\": {}, \"library_calls\": {}{}}}\n",
+        plan.device_bytes(), plan.weights, plan.arena, plan.workspace, plan.context, steps, kernels, calls, stages);
+}
+
 int run(const std::vector<std::string>& arguments) {
     std::string model, precision = "f32", dump;
     fs::path inputs, outputs;
     int repeats = 50, ordinal = 0;
-    bool profile = false, places = false;
+    bool profile = false, places = false, memory = false;
     int peer = -1;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         const std::string& name = arguments[i];
@@ -173,6 +234,8 @@ int run(const std::vector<std::string>& arguments) {
             dump = value();
         } else if (name == "--places") {
             places = true;
+        } else if (name == "--memory") {
+            memory = true;
         } else if (name == "--peer") {
             peer = std::stoi(value());
         } else if (name == "--profile") {
@@ -195,6 +258,13 @@ int run(const std::vector<std::string>& arguments) {
     if (precision == "bf16") options.float_type = cuda::Type::bf16;
     const std::shared_ptr<cuda::Device> device = cuda::open_gpu(ordinal);
     const double device_us = microseconds_since(start);
+    if (memory) {
+        const std::int64_t free = device->free_bytes();
+        fmt::print("{}",
+                   run_memory(
+                       device, [&] { return cuda::lower(cuda::with_shapes(*graph, read_shapes(inputs / "shapes.txt")), options); }, inputs, free));
+        return 0;
+    }
     start = Clock::now();
     cuda::Graph lowered = cuda::lower(cuda::with_shapes(*graph, read_shapes(inputs / "shapes.txt")), options);
     const double lower_us = microseconds_since(start);

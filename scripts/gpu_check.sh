@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Checks the CUDA backend on a machine with an NVIDIA GPU. Runs in a source tree with a build, or where scripts/gpu_pack.sh was unpacked.
-#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,deploy,bench] [--out DIR] [--device GPU.0] [--limit-s N]
-#                        [--filter GTEST_FILTER]
+#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,packed,bench] [--out DIR]
+#                        [--device GPU.0] [--limit-s N] [--filter GTEST_FILTER]
 # Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
 # seconds, and figures. --filter narrows the suite for the sanitizer steps. The exit status is 1 if a step failed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,deploy,bench
+steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,packed,bench
 out=$root/bench/results device=GPU.0 limit_s=600 filter='*'
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
@@ -28,8 +28,6 @@ cache=$(mktemp -d)
 trap 'rm -rf "$cache"' EXIT
 export AI_VMM_CACHE_DIR=$cache PYTHONPATH=$build/python${PYTHONPATH:+:$PYTHONPATH}
 suite=("$build/bin/test_conformance" --backend "$backend" --device "$device")
-expected=$root/tests/conformance/expected/cuda.txt
-[ -f "$expected" ] && suite+=(--expected "$expected")
 nodes_passed=1452  # as many ONNX node tests pass with the same kernels on the processor
 results=$out/.gpu_check.steps
 : >"$results"
@@ -45,7 +43,7 @@ step() {  # name, command...
   local name=$1 start=$SECONDS status=0 reason
   shift
   timeout --kill-after=20 "$limit_s" "$@" >"$out/$name.log" 2>&1 || status=$?
-  reason=$(grep -E '^\[  (PASSED|FAILED)  \]|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed' "$out/$name.log" | tail -n 2 | tr '\t\n' '  ')
+  reason=$(grep -E '^\[  (PASSED|FAILED)  \]|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed|models agree|geometric mean' "$out/$name.log" | tail -n 2 | tr '\t\n' '  ')
   case $status in
     0) note "$name" passed $((SECONDS - start)) "$reason" ;;
     124 | 137) note "$name" timed_out $((SECONDS - start)) "after $limit_s s; $reason" ;;
@@ -119,13 +117,20 @@ if wanted leaks; then
   fi
 fi
 wanted deploy && step deploy python3 "$root/bench/gpu_deploy.py" --vmm "$build/bin/vmm" --output "$out/gpu_deploy.json"
-if wanted bench; then
+with_program() {  # name, script, options...
+  local name=$1 script=$2
+  shift 2
+  wanted "$name" || return 0
   if [ -x "$build/bin/gpu_program" ]; then
-    step bench python3 "$root/bench/gpu.py" --program "$build/bin/gpu_program" --output "$out/gpu.json"
+    step "$name" python3 "$root/bench/$script" --program "$build/bin/gpu_program" "$@"
   else
-    skip bench "gpu_program is not built"
+    skip "$name" "gpu_program is not built"
   fi
-fi
+}
+with_program memory gpu_memory.py --vmm "$build/bin/vmm" --output "$out/gpu_memory.json"
+with_program f32 gpu.py --alone --precisions f32 --repeats 5 --output "$out/gpu_f32.json"
+with_program packed gpu_packed.py --output "$out/gpu_packed.json"
+with_program bench gpu.py --output "$out/gpu.json"
 
 python3 - "$results" "$out/gpu_check.json" "$out/gpu.csv" "$root" <<'PYTHON'
 import json, pathlib, subprocess, sys

@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Products with weights of 8 and 4 bits, and of quantised values with quantised weights, beside PyTorch's in f16 on the same GPU in one run.
+
+    bench/gpu_packed.py [--program build/bin/gpu_program] [--size 4096] [--layers 2] [--rows 1,8,512] [--rounds N] [--output bench/results/gpu_packed.json]
+
+A model is --layers products with a square matrix, ReLU between them. Forms: f16 (numbers), int8 (a scale per column), int4 (a scale per 32 neighbours along
+k), each of which is DequantizeLinear on the weights, and qdq: int8 weights behind values that are quantised to 8 bits before each product. PyTorch multiplies
+by the same numbers in f16 as a CUDA graph. Outputs are compared with a reference in double precision before anything is timed (relative error at most 1e-2);
+then both are timed in turn. Medians with their spread; ratios above 1 favour AI VMM. The exit status is 1 if an output is wrong. Needs torch, onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+from gpu import graphed, program, relative_error, time_ms
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+GROUP = 32  # of neighbours that share a scale in int4
+LIMIT = 1e-2
+
+
+def quantised(form: str, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Integers (k, n) and their scales: (n) or (k / GROUP, n). Their products keep the magnitude of what is multiplied."""
+    levels = 7 if form == "int4" else 127
+    integers = random.integers(-levels, levels + 1, (size, size)).astype(np.int8)
+    shape = (size // GROUP, size) if form == "int4" else (size,)
+    scales = (random.uniform(0.8, 1.2, shape) * 2.4 / (levels * size**0.5)).astype(np.float32)
+    return integers, scales
+
+
+def numbers(form: str, integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """What integers and scales stand for."""
+    return (integers * (np.repeat(scales, GROUP, axis=0) if form == "int4" else scales)).astype(np.float32)
+
+
+def make_model(form: str, rows: int, layers: list[tuple[np.ndarray, np.ndarray]], steps: list[float]) -> Any:
+    """The ONNX model."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    size = layers[0][0].shape[0]
+    nodes, constants = [], []
+
+    def constant(name: str, array: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    value = "x"
+    for at, (integers, scales) in enumerate(layers):
+        if form == "qdq":
+            step, zero = constant(f"step{at}", np.float32(steps[at])), constant(f"zero{at}", np.int8(0))
+            nodes.append(helper.make_node("QuantizeLinear", [value, step, zero], [f"q{at}"]))
+            nodes.append(helper.make_node("DequantizeLinear", [f"q{at}", step, zero], [f"d{at}"]))
+            value = f"d{at}"
+        if form == "f16":
+            weights = constant(f"w{at}", numbers("int8", integers, scales))
+        elif form == "int4":
+            low = (integers.ravel()[0::2] & 15) | ((integers.ravel()[1::2] & 15) << 4)
+            constants.append(helper.make_tensor(f"i{at}", TensorProto.INT4, integers.shape, low.astype(np.uint8).tobytes(), raw=True))
+            nodes.append(helper.make_node("DequantizeLinear", [f"i{at}", constant(f"s{at}", scales)], [f"w{at}"], axis=0, block_size=GROUP))
+            weights = f"w{at}"
+        else:
+            nodes.append(helper.make_node("DequantizeLinear", [constant(f"i{at}", integers), constant(f"s{at}", scales)], [f"w{at}"], axis=1))
+            weights = f"w{at}"
+        last = at + 1 == len(layers)
+        nodes.append(helper.make_node("MatMul", [value, weights], ["y" if last else f"p{at}"]))
+        if not last:
+            nodes.append(helper.make_node("Relu", [f"p{at}"], [f"r{at}"]))
+            value = f"r{at}"
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, size]) for name in ("x", "y")]
+    return helper.make_model(helper.make_graph(nodes, form, ends[:1], ends[1:], constants), opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def reference(form: str, x: np.ndarray, weights: list[np.ndarray]) -> tuple[np.ndarray, list[float]]:
+    """The output in double precision, and the steps that values are quantised in."""
+    value, steps = x.astype(np.float64), []
+    for at, one in enumerate(weights):
+        step = float(np.float32(np.abs(value).max() / 127))
+        steps.append(step)
+        if form == "qdq":
+            value = np.clip(np.rint(value / step), -128, 127) * step
+        value = value @ one.astype(np.float64)
+        if at + 1 < len(weights):
+            value = np.maximum(value, 0)
+    return value, steps
+
+
+def measure(form: str, rows: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One form: compared, then timed in turn with PyTorch's f16."""
+    import onnx
+    import torch
+
+    random = np.random.default_rng(1)
+    layers = [quantised(form, options.size, random) for _ in range(options.layers)]
+    weights = [numbers("int8" if form in ("f16", "qdq") else form, *one) for one in layers]
+    x = random.standard_normal((rows, options.size)).astype(np.float32)
+    expected, steps = reference(form, x, weights)
+    row: dict[str, Any] = {"form": form, "rows": rows}
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = pathlib.Path(folder_name)
+        onnx.save(make_model(form, rows, layers, steps), str(folder / "model.onnx"))
+        (folder / "shapes.txt").write_text(f"{rows} {options.size}\n")
+        x.tofile(folder / "in0.bin")
+        answer = program(options.program, folder / "model.onnx", folder, "f16", options.repeats, ("--dump", str(folder / "schedule.txt")))
+        row["relative_error"] = relative_error(np.fromfile(folder / "out_f16" / "out0.bin", dtype=np.float32).reshape(expected.shape), expected)
+        row["weight_bytes"] = answer["weight_bytes"]
+        row["integers"] = {"qdq": "i8[", "int8": "i8[", "int4": "i4["}.get(form, "f16[") in (folder / "schedule.txt").read_text()
+
+        matrices = [torch.from_numpy(one).half().cuda() for one in weights]
+        held = torch.from_numpy(x).half().cuda()
+
+        def peer(value: Any) -> Any:
+            for at, one in enumerate(matrices):
+                value = value @ one
+                if at + 1 < len(matrices):
+                    value = torch.relu(value)
+            return value
+
+        if form != "qdq":  # whose values PyTorch does not quantise
+            row["torch_relative_error"] = relative_error(peer(held).float().cpu().numpy(), expected)
+        row["agrees"] = row["relative_error"] <= LIMIT and row.get("torch_relative_error", 0.0) <= LIMIT
+        if not row["agrees"]:
+            return row
+        replay = graphed(peer, (held,))
+        times: dict[str, list[float]] = {"torch_f16_graph": [], "ai_vmm": []}
+        for _ in range(options.rounds):
+            times["torch_f16_graph"].append(statistics.median(time_ms(replay, options.repeats)))
+            torch.cuda.synchronize()
+            times["ai_vmm"].append(program(options.program, folder / "model.onnx", folder, "f16", options.repeats)["device_ms"])
+    row["us"] = {key: {"median": 1e3 * statistics.median(values), "low": 1e3 * min(values), "high": 1e3 * max(values)} for key, values in times.items()}
+    row["ratio"] = row["us"]["torch_f16_graph"]["median"] / row["us"]["ai_vmm"]["median"]
+    return row
+
+
+def main() -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", default=str(ROOT / "build" / "bin" / "gpu_program"))
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--rows", default="1,8,512")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--commit", default="", help="written into the result")
+    parser.add_argument("--output", default="")
+    options = parser.parse_args()
+    import torch
+
+    driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip()
+    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": driver, "torch": torch.__version__, "commit": options.commit,
+                              "size": options.size, "layers": options.layers, "products": []}  # fmt: skip
+    wrong = False
+    for rows in (int(text) for text in options.rows.split(",")):
+        for form in ("f16", "int8", "int4", "qdq"):
+            if (form == "qdq") != (rows > 8) and form != "f16":
+                continue  # weights of few rows stay packed, products of many are of integers
+            try:
+                row = measure(form, rows, options)
+            except Exception as error:  # noqa: BLE001 - one form must not end the others
+                row = {"form": form, "rows": rows, "error": f"{type(error).__name__}: {str(error)[:500]}", "agrees": False}
+            result["products"].append(row)
+            wrong = wrong or not row["agrees"]
+            told = f"error {row['relative_error']:.1e}" if "relative_error" in row else row["error"]
+            if "us" in row:
+                told = f"{row['us']['ai_vmm']['median']:.1f} us, PyTorch f16 {row['us']['torch_f16_graph']['median']:.1f} ({row['ratio']:.2f}x), weights {row['weight_bytes'] / 2**20:.1f} MiB, {told}"
+            print(f"{rows:4} rows {form:5} {told}{'' if row['agrees'] else '  WRONG'}", flush=True)
+            if options.output:
+                pathlib.Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
