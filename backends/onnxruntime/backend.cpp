@@ -80,7 +80,7 @@ Reload reload_onnx(const backend::Model& model) {
 OrtBackend::OrtBackend() { (void)Library::get(); }
 
 std::string_view OrtBackend::version() const noexcept {
-    static const std::string version = std::string("0.1.0 ").append(kBlobFormat);
+    static const std::string version = std::string("0.1.1 ").append(kBlobFormat);
     return version;
 }
 

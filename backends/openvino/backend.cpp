@@ -77,7 +77,7 @@ private:
     static ov::AnyMap engine_options(const CompileConfig& config, const DeviceFacts& facts);
 
     ov::Core core_;
-    const std::string version_ = std::string("1.1 ").append(kBlobFormat).append(" ").append(kSpecialisedBlobFormat);
+    const std::string version_ = std::string("1.2 ").append(kBlobFormat).append(" ").append(kSpecialisedBlobFormat);
     std::string engine_version_;
     std::mutex mutex_;                          // guards facts_; its elements never change or move
     std::map<std::string, DeviceFacts> facts_;  // by device name
@@ -141,6 +141,9 @@ ov::AnyMap Backend::engine_options(const CompileConfig& config, const DeviceFact
     // Nothing beside the precision may change values: activations stay unquantised, and caches have the computing type.
     set(ov::hint::dynamic_quantization_group_size(0));
     set(ov::hint::kv_cache_precision(precision));
+    // Quantised models: 8-bit kernels that saturate are off by up to the whole range of an output, so layers compute in f32 there, between the
+    // model's own roundings. The plugin takes the option without listing it.
+    if (is_cpu(config.device) && !adds_bytes_exactly()) options.emplace("LP_TRANSFORMS_MODE", false);
     set(ov::num_streams(ov::streams::Num(config.streams)));
     set(ov::inference_num_threads(config.threads * config.streams));
     // The count is decided; without this the engine halves it on processors with two threads per core.

@@ -73,6 +73,8 @@ bool processor_runs(std::string_view precision) {
 
 }  // namespace
 
+bool adds_bytes_exactly() { return processor_runs("i8"); }
+
 std::vector<std::string> device_names(const ov::Core& core) {
     std::vector<std::string> names;
     try {

@@ -24,6 +24,9 @@ namespace ai_vmm::openvino {
 /// Everything `device` answers. Properties that it doesn't offer or fails to answer are left out. Compiles nothing.
 [[nodiscard]] DeviceInfo describe_device(const ov::Core& core, const std::string& device, const std::string& engine_version);
 
+/// Whether the host's processor adds products of 8-bit integers without saturating: x86 before VNNI adds them in pairs, in 16 bits.
+[[nodiscard]] bool adds_bytes_exactly();
+
 /// Compute types that run natively: what the plugin lists, less what the processor only emulates.
 [[nodiscard]] std::vector<std::string> native_precisions(const ov::Core& core, const std::string& device);
 

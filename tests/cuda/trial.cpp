@@ -98,7 +98,9 @@ ov::TensorVector by_openvino(const std::shared_ptr<ov::Model>& model, const ov::
     } catch (const ov::Exception&) {  // the plugin may have it
     }
     static ov::Core core;
-    auto compiled = core.compile_model(model, "CPU", ov::hint::inference_precision(ov::element::f32));
+    // In f32 between a quantised model's own roundings: 8-bit kernels saturate on some processors.
+    auto compiled = core.compile_model(model, "CPU", ov::hint::inference_precision(ov::element::f32),
+                                       std::pair<std::string, ov::Any>{"LP_TRANSFORMS_MODE", false});
     auto request = compiled.create_infer_request();
     for (std::size_t k = 0; k < inputs.size(); ++k) request.set_input_tensor(k, inputs[k]);
     request.infer();
