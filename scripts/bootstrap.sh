@@ -10,7 +10,7 @@ env_dir=${AI_VMM_ENV:-$root/.venv}
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-packages=(g++ make cmake ninja-build ccache mold git ca-certificates
+packages=(g++ make cmake ninja-build pkgconf ccache mold git ca-certificates
           python3 python3-dev python3-venv
           libcli11-dev nlohmann-json3-dev libfmt-dev libprotozero-dev libflatbuffers-dev libssl-dev libzip-dev
           libstb-dev libsndfile1-dev libgtest-dev libgmock-dev librapidcheck-dev tcc

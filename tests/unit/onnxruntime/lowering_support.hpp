@@ -43,9 +43,10 @@ inline backend::Model graph_model(const std::shared_ptr<const ov::Model>& graph)
     return model;
 }
 
+/// Never destroyed: it would unload the readers' libraries, of whose leaks a sanitizer could then not tell whose they are.
 inline ov::Core& core() {
-    static ov::Core instance;
-    return instance;
+    static ov::Core* const instance = new ov::Core();
+    return *instance;
 }
 
 inline std::vector<Tensor> run_openvino(const backend::Model& model, const std::vector<Tensor>& inputs) {

@@ -217,7 +217,12 @@ TEST(PlannerProperty, JsonRoundTripIsExact) {
             verdict.admitted = pick_bool();
             verdict.reason = any_text();
             if (pick_bool()) {
-                Outcome outcome{any_key(), pick_bool(), any_text(), pick_bool(), any_text(), any_double()};
+                Outcome outcome{.key = any_key(),
+                                .compiled = pick_bool(),
+                                .failure = any_text(),
+                                .agrees = pick_bool(),
+                                .disagreement = any_text(),
+                                .relative_error = any_double()};
                 if (pick_bool()) outcome.latency_ms = any_double();
                 if (pick_bool()) outcome.latency_p90_ms = any_double();
                 if (pick_bool()) outcome.throughput_per_s = any_double();
