@@ -99,7 +99,13 @@ for tool in memcheck racecheck initcheck; do
   options=(--tool "$tool" --error-exitcode 9 --print-limit 20)  # leaks: a step of their own, since a device is kept open to the end
   # A kernel is looked for in one part of a module after another: that the driver doesn't find it in the first is no error.
   [ "$tool" = memcheck ] && options+=(--report-api-errors no)
-  step "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$filter"
+  cases=$filter
+  # Its whole result, which is right, was written by a kernel of cuBLASLt in a way that initcheck (2025.3) does not see.
+  if [ "$tool" = initcheck ]; then
+    case $filter in *-*) cases+=: ;; *) cases+=- ;; esac
+    cases+=matrix.matmul_f32_16x32_32x24_constant_in_bf16
+  fi
+  step "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$cases"
 done
 if wanted leaks; then
   if command -v nvidia-smi >/dev/null; then

@@ -198,6 +198,17 @@ TEST(CudaPacked, WhatDoesNotComeInEightsIsExpandedOnce) {
     EXPECT_FALSE(has_packed_product(scheduled(x, y)));
 }
 
+TEST(CudaPacked, BlocksAsOnnxHasThem) {
+    // The integers are seen in blocks before they are converted.
+    Trial t("blocks");
+    const auto x = t.in(f32, {1, 64}, -1, 1);
+    const Output blocks = reshaped(integers(i4, {64, 16}), {2, 32, 16});
+    const Output weights = make<v1::Multiply>(make<v0::Convert>(blocks, f32), numbers(f32, {2, 1, 16}, 0.002, 0.004, 3));
+    const auto y = make<v0::MatMul>(x, reshaped(weights, {64, 16}));
+    t.compare(y, 2e-6);
+    EXPECT_TRUE(has_packed_product(scheduled(x, y)));
+}
+
 TEST(CudaPacked, FoldingLeavesThemAsTheyAre) {
     const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 64});
     const ov::Model model(ov::OutputVector{make<v0::MatMul>(x, decompressed(u8, f32, {8, 64}, {8, 1}, Zero::integers), false, true)}, {x});

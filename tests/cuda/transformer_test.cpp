@@ -107,7 +107,7 @@ private:
 };
 
 using Steps = std::vector<std::string>;
-constexpr std::size_t kBatch = 2, kLength = 10, kWidth = 32, kHeads = 4, kHead = 8, kInner = 64;
+constexpr std::size_t kBatch = 2, kLength = 10, kWidth = 96, kHeads = 4, kHead = 24, kInner = 192;
 constexpr double kHalf = 6e-3;  // of f16, after several roundings
 
 /// nn.MultiheadAttention(batch_first=True) behind scaled_dot_product_attention, as torch.onnx.export writes it, with the rest of a layer.
@@ -337,13 +337,13 @@ TEST(CudaTransformer, OneRefusedAttentionLeavesTheOthers) {
 
 TEST(CudaTransformer, OperandsAtOddAddressesAreCopied) {
     Model m;
-    const Output x = m.input({1, 2, 9, 3 * 12 + 4}), w = m.input({12, 8});
+    const Output x = m.input({1, 2, 9, 3 * 24 + 4}), w = m.input({24, 8});
     const auto cut = [&](std::int64_t from) {
-        return make<v8::Slice>(x, Model::ints({from}), Model::ints({from + 12}), Model::ints({1}), Model::ints({3}));
+        return make<v8::Slice>(x, Model::ints({from}), Model::ints({from + 24}), Model::ints({1}), Model::ints({3}));
     };
     const auto device = std::make_shared<LibraryDevice>();  // which refuses such addresses
-    const Output scores = make<v0::MatMul>(cut(1), Model::transpose(cut(13), {0, 1, 3, 2}));
-    (void)m.run(device, {make<v0::MatMul>(make<v8::Softmax>(scores, -1), cut(25)), make<v0::MatMul>(cut(3), w)}, Type::f16, kHalf);
+    const Output scores = make<v0::MatMul>(cut(1), Model::transpose(cut(25), {0, 1, 3, 2}));
+    (void)m.run(device, {make<v0::MatMul>(make<v8::Softmax>(scores, -1), cut(49)), make<v0::MatMul>(cut(3), w)}, Type::f16, kHalf);
     EXPECT_EQ(device->attentions.size(), 1U);
     EXPECT_EQ(device->matmuls.size(), 1U);
 }

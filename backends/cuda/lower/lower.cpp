@@ -13,6 +13,7 @@
 #include "openvino/op/constant.hpp"
 #include "openvino/op/convert.hpp"
 #include "openvino/op/parameter.hpp"
+#include "openvino/op/reshape.hpp"
 #include "openvino/op/result.hpp"
 #include "openvino/op/util/multi_subgraph_base.hpp"
 #include "openvino/op/util/read_value_base.hpp"
@@ -296,11 +297,17 @@ bool is_weight(const ov::Output<const ov::Node>& value, int depth = 0) {
     return false;
 }
 
+/// Whether `node` is a constant, or one seen in another shape.
+bool is_constant(const ov::Node* node) {
+    while (ov::is_type<ov::op::v1::Reshape>(node)) node = node->get_input_node_ptr(0);
+    return ov::is_type<ov::op::v0::Constant>(node);
+}
+
 /// Weights of 8 and 4 bits stay what they are: folding would make floats of them here, in the host's memory already. Where others than products and
 /// gathers read them it may: recurrences want constants.
 void keep_small_integers(const ov::Model& model) {
     for (const auto& node : model.get_ordered_ops()) {
-        if (!ov::is_type<ov::op::v0::Convert>(node) || !ov::is_type<ov::op::v0::Constant>(node->get_input_node_ptr(0))) continue;
+        if (!ov::is_type<ov::op::v0::Convert>(node) || !is_constant(node->get_input_node_ptr(0))) continue;
         const auto& from = node->get_input_element_type(0);
         const auto& to = node->get_output_element_type(0);
         const bool small = from == ov::element::i8 || from == ov::element::u8 || from == ov::element::i4 || from == ov::element::u4;
