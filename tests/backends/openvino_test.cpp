@@ -60,7 +60,7 @@ TEST(OpenVinoMessages, LoseTheVendorsSourcePaths) {
 /// Caches of earlier versions hold blobs that begin so: who changes what a blob holds changes its first bytes, and the version with them.
 TEST(OpenVinoBlobs, TheirFormatsArePartOfTheVersion) {
     const std::string version(subject().backend->version());
-    EXPECT_EQ(version, "1.1 AIVMM-OV1 AIVMM-OS1");
+    EXPECT_EQ(version, "1.2 AIVMM-OV1 AIVMM-OS1");
     for (const bool open : {false, true}) {
         const backend::Model model = conformance::affine_model(open ? ov::PartialShape{-1} : ov::PartialShape{3});
         backend::CompileConfig config = subject().config();

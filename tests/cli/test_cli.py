@@ -464,6 +464,9 @@ def test_bench_same_config(dense_model, cache):
 
 def test_what_disagrees_is_not_timed(dense_model, cache):
     """With no tolerance at all, an engine of another order of additions differs and is left out."""
+    routes = [route for device in run_json("devices")["devices"] for route in device["routes"] if route["backend"] == "openvino"]
+    if not any("bf16" in route["precisions"] for route in routes):
+        pytest.skip("this processor does not compute in bf16")
     result = run_json("bench", dense_model, "--against", "openvino,onnxruntime", "--tolerance", "0", "--requests", "10", "--engine", "openvino",
                       "--precision", "bf16", "--cache-dir", cache, status=1)
     assert not result["agree"]

@@ -91,6 +91,24 @@ ErrorCode refusal(TwoDevices& two, const std::string& blob, const backend::Compi
     return ErrorCode::ok;
 }
 
+TEST(StoredProgram, ASingleRowIsRestored) {
+    // Strides of dimensions of one are anything.
+    const auto x = std::make_shared<ov::op::v0::Parameter>(ov::element::f32, ov::Shape{1, 32, 1, 1});
+    const auto shape = ov::op::v0::Constant::create(ov::element::i64, {2}, {1, 32});
+    const auto flat = std::make_shared<ov::op::v1::Reshape>(x, shape, false);
+    const auto weights = ov::op::v0::Constant::create(ov::element::f32, {32, 10}, std::vector<float>(320, 0.5F));
+    const auto model = std::make_shared<ov::Model>(ov::OutputVector{std::make_shared<ov::op::v0::MatMul>(flat, weights)}, ov::ParameterVector{x});
+    for (const Type type : {Type::f32, Type::f16}) {
+        TwoDevices two;
+        const Program program(two.devices[0], lower(with_shapes(*model, {{1, 32, 1, 1}}), {.float_type = type}),
+                              std::make_shared<WeightStore>(two.devices[0]));
+        std::ostringstream out;
+        program.write_to(out);
+        const std::string bytes = std::move(out).str();
+        EXPECT_NO_THROW((void)read_program(bytes_of(bytes)));
+    }
+}
+
 TEST(StoredProgram, OtherConfigurationsAreRefused) {
     TwoDevices two;
     const std::string blob = blob_of(*two.compile(layer(16)));
