@@ -198,24 +198,18 @@ void compare_narrow_heads(const std::shared_ptr<Device>& device) {
 TEST(CudaAttention, NarrowHeadsRoundOnce) { compare_narrow_heads(std::make_shared<HostDevice>()); }
 
 TEST(AttentionOnDevice, NarrowHeadsRoundOnce) {
-    std::shared_ptr<Device> device;
-    try {
-        device = open_gpu(0);
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    std::string missing;
+    const auto device = first_gpu(missing);
+    if (!device) GTEST_SKIP() << missing;
     compare_narrow_heads(device);
 }
 
 TEST(CudaAttention, TheKernelIsWhatTheExpandedFormComputes) { compare_forms(std::make_shared<HostDevice>()); }
 
 TEST(AttentionOnDevice, TheKernelIsWhatTheExpandedFormComputes) {
-    std::shared_ptr<Device> device;
-    try {
-        device = open_gpu(0);
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    std::string missing;
+    const auto device = first_gpu(missing);
+    if (!device) GTEST_SKIP() << missing;
     compare_forms(device);
 }
 

@@ -124,7 +124,7 @@ std::string compile_host_library(const std::string& c_source, bool& compiled) {
     static std::atomic<unsigned> counter{0};
     const auto stem = library.string() + "." + std::to_string(::getpid()) + "." + std::to_string(counter++);
     const auto source_file = stem + ".c", built = stem + ".so";
-    base::write_file_synced(source_file, std::as_bytes(std::span(c_source)));
+    base::write_file(source_file, std::as_bytes(std::span(c_source)));
     command.insert(command.end(), {source_file, "-o", built});
     const auto result = base::run_process({.command = command});
     fs::remove(source_file);

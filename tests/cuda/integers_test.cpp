@@ -326,12 +326,9 @@ TEST(CudaIntegers, ASmallScaleSurvivesHalves) {
 }
 
 TEST(IntegersOnDevice, ProductsAreWhatTheProcessorComputes) {
-    std::shared_ptr<Device> gpu;
-    try {
-        gpu = open_gpu(0);
-    } catch (const Error& error) {
-        GTEST_SKIP() << "no GPU: " << error.what();
-    }
+    std::string reason;
+    const auto gpu = first_gpu(reason);
+    if (!gpu) GTEST_SKIP() << reason;
     if (const std::string missing = host_compiler_missing(); !missing.empty()) GTEST_SKIP() << missing;
     const auto host = std::make_shared<HostDevice>();
     for (const auto& [rows, depth, columns] : {std::tuple{12U, 64U, 24U}, {100U, 256U, 512U}, {33U, 1024U, 4U}}) {

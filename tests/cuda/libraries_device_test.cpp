@@ -11,8 +11,7 @@
 #include <openvino/core/type/float8_e4m3.hpp>
 #include <random>
 
-#include "ai_vmm/error.hpp"
-#include "gpu.hpp"
+#include "cuda/trial.hpp"
 #include "libraries/recurrent_weights.hpp"
 #include "libraries/specs.hpp"
 #include "libraries/vendor_libraries.hpp"
@@ -116,16 +115,10 @@ double activated(double x, Activation activation) {
 
 class LibrariesOnDevice : public testing::Test {
 protected:
-    static void SetUpTestSuite() {
-        try {
-            device_ = open_gpu(0);
-        } catch (const Error& error) {
-            reason_ = error.what();
-        }
-    }
+    static void SetUpTestSuite() { device_ = test::first_gpu(reason_); }
     static void TearDownTestSuite() { device_.reset(); }
     void SetUp() override {
-        if (!device_) GTEST_SKIP() << "no GPU: " << reason_;
+        if (!device_) GTEST_SKIP() << reason_;
     }
 
     /// Values of `extent` as the device will have them, rounded to its type.

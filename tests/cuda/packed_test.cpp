@@ -324,12 +324,9 @@ std::vector<float> run_on(const std::shared_ptr<Device>& device, const Graph& gr
 }
 
 TEST(PackedOnDevice, KernelsComputeWhatTheProcessorDoes) {
-    std::shared_ptr<Device> gpu;
-    try {
-        gpu = open_gpu(0);
-    } catch (const Error& error) {
-        GTEST_SKIP() << "no GPU: " << error.what();
-    }
+    std::string reason;
+    const auto gpu = first_gpu(reason);
+    if (!gpu) GTEST_SKIP() << reason;
     if (const std::string missing = host_compiler_missing(); !missing.empty()) GTEST_SKIP() << missing;
     const auto host = std::make_shared<HostDevice>();
     std::vector<std::vector<std::byte>> kept;

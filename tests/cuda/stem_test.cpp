@@ -7,16 +7,13 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "ai_vmm/error.hpp"
 #include "base/file.hpp"
 #include "codegen/stem.hpp"
 #include "cuda/library_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "gpu.hpp"
 #include "lower/lower.hpp"
-#include "openvino/runtime/core.hpp"
 #include "program/program.hpp"
 
 namespace ai_vmm::cuda::test {
@@ -90,42 +87,6 @@ TEST(CudaStem, FiltersMayBeComputed) {
     }
 }
 
-struct Outcome {
-    Schedule schedule;
-    std::size_t library_calls = 0;
-};
-
-/// Runs a network of one input in f16 and compares with OpenVINO in f32.
-Outcome run(const std::shared_ptr<Device>& device, const Output& x, const Output& y, double tolerance = 1e-2) {
-    const auto model = std::make_shared<ov::Model>(ov::OutputVector{y}, ov::ParameterVector{ov::as_type_ptr<v0::Parameter>(x.get_node_shared_ptr())});
-    Outcome done;
-    const auto program =
-        std::make_shared<const Program>(device, lower(with_shapes(*model, {}), {.float_type = Type::f16}), std::make_shared<WeightStore>(device));
-    done.schedule = program->schedule();
-    done.library_calls = done.schedule.calls.size();
-    Execution execution(program);
-    const ov::Tensor input =
-        x.get_element_type() == u8 ? spread(u8, x.get_shape(), 0, 255, 7) : spread(x.get_element_type(), x.get_shape(), -1, 1, 7);
-    ov::Tensor out(f32, y.get_shape());
-    const void* in_pointer = input.data();
-    void* out_pointer = out.data();
-    execution.run({&in_pointer, 1}, {&out_pointer, 1});
-    static ov::Core core;
-    auto request = core.compile_model(model, "CPU", ov::hint::inference_precision(f32)).create_infer_request();
-    request.set_input_tensor(input);
-    request.infer();
-    const auto *expected = request.get_output_tensor().data<float>(), *got = out.data<float>();
-    double worst = 0;
-    for (std::size_t i = 0; i < out.get_size(); ++i)
-        worst = std::max(worst, static_cast<double>(std::abs(got[i] - expected[i])) / (1 + static_cast<double>(std::abs(expected[i]))));
-    EXPECT_LE(worst, tolerance) << print(done.schedule);
-    return done;
-}
-
-Output with_bias(const Output& y, std::size_t channels) {
-    return make<v0::Relu>(make<v1::Add>(y, make<v0::Constant>(spread(f32, {1, channels, 1, 1}, -0.5, 0.5, 3))));
-}
-
 bool is_stem(const std::string& kernel) { return kernel.find("FILTER_ROWS") != std::string::npos; }
 
 TEST(CudaStem, TheImageIsReadAsItLies) {
@@ -133,10 +94,10 @@ TEST(CudaStem, TheImageIsReadAsItLies) {
         SCOPED_TRACE(text(f));
         const auto device = std::make_shared<WithTensorCores>();
         const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{2, f.channels, f.image[0], f.image[1]});
-        const Outcome done = run(device, x, with_bias(convolved(x, filters(f32, f), f), f.out));
-        EXPECT_EQ(done.library_calls, 0U);
-        EXPECT_EQ(done.schedule.steps.size(), 2U) << "the convolution, and the result as f32\n" << print(done.schedule);
-        EXPECT_EQ(std::ranges::count_if(done.schedule.kernels, is_stem), 1);
+        const Schedule done = compare_in_f16(device, x, with_bias(convolved(x, filters(f32, f), f), f.out), 1e-2);
+        EXPECT_EQ(done.calls.size(), 0U);
+        EXPECT_EQ(done.steps.size(), 2U) << "the convolution, and the result as f32\n" << print(done);
+        EXPECT_EQ(std::ranges::count_if(done.kernels, is_stem), 1);
         device->check();
         EXPECT_EQ(device->problems(), std::vector<std::string>{});
     }
@@ -147,8 +108,8 @@ TEST(CudaStem, BytesAndChannelsLastAreReadAsTheyLieToo) {
     const Output x = std::make_shared<v0::Parameter>(u8, ov::Shape{2, 13, 21, 3});
     const Output image = make<v1::Transpose>(make<v0::Convert>(x, f32), Trial::ints({0, 3, 1, 2}));
     const Output scaled = make<v1::Multiply>(image, make<v0::Constant>(tensor(f32, {}, {1.0 / 255})));
-    const Outcome done = run(std::make_shared<WithTensorCores>(), x, with_bias(convolved(scaled, filters(f32, f), f), f.out));
-    EXPECT_EQ(done.schedule.steps.size(), 2U) << print(done.schedule);
+    const Schedule done = compare_in_f16(std::make_shared<WithTensorCores>(), x, with_bias(convolved(scaled, filters(f32, f), f), f.out), 1e-2);
+    EXPECT_EQ(done.steps.size(), 2U) << print(done);
 }
 
 TEST(CudaStem, WhatComesBehindAndBesideWorksToo) {
@@ -157,18 +118,18 @@ TEST(CudaStem, WhatComesBehindAndBesideWorksToo) {
     // Two of one image, joined for a library's convolution: both parts are stored where they belong.
     const Output left = with_bias(convolved(x, filters(f32, f), f), f.out), right = convolved(x, filters(f32, f, 0.1), f);
     const Form next{.channels = 32, .out = 8};
-    const Outcome done = run(std::make_shared<WithTensorCores>(), x,
-                             convolved(make<v0::Concat>(ov::OutputVector{left, right}, 1), filters(f32, next, 0.1), next), 2e-2);
-    EXPECT_EQ(done.library_calls, 1U) << print(done.schedule);
-    EXPECT_EQ(done.schedule.steps.size(), 4U) << print(done.schedule);
-    EXPECT_EQ(std::ranges::count_if(done.schedule.steps, [](const Step& step) { return step.label.starts_with("Concat"); }), 0);
+    const Schedule done = compare_in_f16(std::make_shared<WithTensorCores>(), x,
+                                         convolved(make<v0::Concat>(ov::OutputVector{left, right}, 1), filters(f32, next, 0.1), next), 2e-2);
+    EXPECT_EQ(done.calls.size(), 1U) << print(done);
+    EXPECT_EQ(done.steps.size(), 4U) << print(done);
+    EXPECT_EQ(std::ranges::count_if(done.steps, [](const Step& step) { return step.label.starts_with("Concat"); }), 0);
 }
 
 TEST(CudaStem, DevicesWithoutTensorCoresHaveTheLibrary) {
     const auto device = std::make_shared<LibraryDevice>();
     const Form f{.channels = 3, .out = 16};
     const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{1, 3, 13, 21});
-    EXPECT_EQ(run(device, x, convolved(x, filters(f32, f), f)).library_calls, 1U);
+    EXPECT_EQ(compare_in_f16(device, x, convolved(x, filters(f32, f), f), 1e-2).calls.size(), 1U);
 }
 
 ConvolutionSpec spec_of(const Form& f, Type type = Type::f16) {
@@ -253,18 +214,15 @@ TEST(CudaStem, TheFormForTensorCoresCompiles) {
 }
 
 TEST(StemOnDevice, TheFormForTensorCoresComputesTheSame) {
-    std::shared_ptr<Device> device;
-    try {
-        device = open_gpu(0);
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    std::string missing;
+    const auto device = first_gpu(missing);
+    if (!device) GTEST_SKIP() << missing;
     for (Form f : forms()) {
         for (const std::size_t batch : {1, 7}) {
             SCOPED_TRACE(text(f));
             const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{batch, f.channels, f.image[0], f.image[1]});
-            const Outcome done = run(device, x, with_bias(convolved(x, filters(f32, f), f), f.out));
-            EXPECT_EQ(done.library_calls, 0U);
+            const Schedule done = compare_in_f16(device, x, with_bias(convolved(x, filters(f32, f), f), f.out), 1e-2);
+            EXPECT_EQ(done.calls.size(), 0U);
         }
     }
 }

@@ -6,15 +6,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ai_vmm/error.hpp"
 #include "codegen/transposed.hpp"
 #include "cuda/library_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "gpu.hpp"
 #include "lower/lower.hpp"
-#include "openvino/runtime/core.hpp"
 #include "program/program.hpp"
 
 namespace ai_vmm::cuda::test {
@@ -54,33 +51,6 @@ Output spread_out(const Output& x, const Output& w, const Form& f) {
 
 Output filters(const Form& f) { return make<v0::Constant>(spread(f32, {f.channels, f.out, f.kernel[0], f.kernel[1]}, -0.2, 0.2, 5)); }
 
-Output with_bias(const Output& y, std::size_t channels) {
-    return make<v0::Relu>(make<v1::Add>(y, make<v0::Constant>(spread(f32, {1, channels, 1, 1}, -0.5, 0.5, 3))));
-}
-
-/// Runs a network of one input in f16, compares with OpenVINO in f32, and returns the schedule.
-Schedule run(const std::shared_ptr<Device>& device, const Output& x, const Output& y) {
-    const auto model = std::make_shared<ov::Model>(ov::OutputVector{y}, ov::ParameterVector{ov::as_type_ptr<v0::Parameter>(x.get_node_shared_ptr())});
-    const auto program =
-        std::make_shared<const Program>(device, lower(with_shapes(*model, {}), {.float_type = Type::f16}), std::make_shared<WeightStore>(device));
-    Execution execution(program);
-    const ov::Tensor input = spread(f32, x.get_shape(), -1, 1, 7);
-    ov::Tensor out(f32, y.get_shape());
-    const void* in_pointer = input.data();
-    void* out_pointer = out.data();
-    execution.run({&in_pointer, 1}, {&out_pointer, 1});
-    static ov::Core core;
-    auto request = core.compile_model(model, "CPU", ov::hint::inference_precision(f32)).create_infer_request();
-    request.set_input_tensor(input);
-    request.infer();
-    const auto *expected = request.get_output_tensor().data<float>(), *got = out.data<float>();
-    double worst = 0;
-    for (std::size_t i = 0; i < out.get_size(); ++i)
-        worst = std::max(worst, static_cast<double>(std::abs(got[i] - expected[i])) / (1 + static_cast<double>(std::abs(expected[i]))));
-    EXPECT_LE(worst, 2e-2) << print(program->schedule());
-    return program->schedule();
-}
-
 bool is_transposed(const std::string& kernel) { return kernel.find("COLUMN_OFFSET") != std::string::npos; }
 
 ConvolutionSpec spec_of(const Form& f, std::int64_t batch, Type type = Type::f16) {
@@ -101,7 +71,7 @@ TEST(CudaTransposed, EveryFormComputesWhatTheModelSays) {
         const auto device = std::make_shared<WithTensorCores>();
         f.image[0] *= 1 + 2048 / (f.image[0] * f.image[1]);  // enough pixels for the kernel to be preferred
         const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{2, f.channels, f.image[0], f.image[1]});
-        const Schedule done = run(device, x, with_bias(spread_out(x, filters(f), f), f.out));
+        const Schedule done = compare_in_f16(device, x, with_bias(spread_out(x, filters(f), f), f.out), 2e-2);
         EXPECT_EQ(std::ranges::count_if(done.kernels, is_transposed), 1) << print(done);
         EXPECT_TRUE(done.calls.empty()) << print(done);
         device->check();
@@ -128,7 +98,7 @@ TEST(CudaTransposed, StoresIntoTheConcatenation) {
     const auto w = make<v0::Constant>(spread(f32, {8, 64, 3, 3}, -0.1, 0.1, 9));
     const Output y = make<v1::Convolution>(make<v0::Concat>(ov::OutputVector{left, right}, 1), w, ov::Strides{1, 1}, ov::CoordinateDiff{1, 1},
                                            ov::CoordinateDiff{1, 1}, ov::Strides{1, 1});
-    const Schedule done = run(std::make_shared<WithTensorCores>(), x, y);
+    const Schedule done = compare_in_f16(std::make_shared<WithTensorCores>(), x, y, 2e-2);
     EXPECT_EQ(done.calls.size(), 1U) << print(done);
     EXPECT_EQ(std::ranges::count_if(done.steps, [](const Step& step) { return step.label.starts_with("Concat"); }), 0) << print(done);
 }
@@ -181,17 +151,14 @@ TEST(CudaTransposed, TheFormForTensorCoresCompiles) {
 }
 
 TEST(TransposedOnDevice, TheFormForTensorCoresComputesTheSame) {
-    std::shared_ptr<Device> device;
-    try {
-        device = open_gpu(0);
-    } catch (const Error& error) {
-        GTEST_SKIP() << error.what();
-    }
+    std::string missing;
+    const auto device = first_gpu(missing);
+    if (!device) GTEST_SKIP() << missing;
     for (Form f : forms()) {
         SCOPED_TRACE(text(f));
         f.image = {121, 150};
         const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{3, f.channels, f.image[0], f.image[1]});
-        const Schedule done = run(device, x, with_bias(spread_out(x, filters(f), f), f.out));
+        const Schedule done = compare_in_f16(device, x, with_bias(spread_out(x, filters(f), f), f.out), 2e-2);
         EXPECT_EQ(std::ranges::count_if(done.kernels, is_transposed), 1) << print(done);
     }
 }

@@ -9,6 +9,7 @@
 
 #include "ai_vmm/error.hpp"
 #include "cuda/host_device.hpp"
+#include "gpu.hpp"
 #include "lower/lower.hpp"
 #include "program/program.hpp"
 
@@ -236,6 +237,35 @@ void Trial::expect(const ov::OutputVector& results, const std::vector<ov::Tensor
     }
     device()->check();
     EXPECT_EQ(device()->problems(), std::vector<std::string>{}) << what_;
+}
+
+Schedule compare_in_f16(const std::shared_ptr<Device>& device, const Output& x, const Output& y, double tolerance) {
+    const auto model =
+        std::make_shared<ov::Model>(ov::OutputVector{y}, ov::ParameterVector{ov::as_type_ptr<ov::op::v0::Parameter>(x.get_node_shared_ptr())});
+    const auto program =
+        std::make_shared<const Program>(device, lower(with_shapes(*model, {}), {.float_type = Type::f16}), std::make_shared<WeightStore>(device));
+    Execution execution(program);
+    const ov::element::Type& type = x.get_element_type();
+    const ov::Tensor input = type.is_real() ? spread(type, x.get_shape(), -1, 1, 7) : spread(type, x.get_shape(), 0, 255, 7);
+    ov::Tensor out(ov::element::f32, y.get_shape());
+    const void* in_pointer = input.data();
+    void* out_pointer = out.data();
+    execution.run({&in_pointer, 1}, {&out_pointer, 1});
+    compare_tensors(print(program->schedule()), out, by_openvino(model, {input}).front(), tolerance);
+    return program->schedule();
+}
+
+Output with_bias(const Output& y, std::size_t channels) {
+    return make<ov::op::v0::Relu>(make<ov::op::v1::Add>(y, make<ov::op::v0::Constant>(spread(ov::element::f32, {1, channels, 1, 1}, -0.5, 0.5, 3))));
+}
+
+std::shared_ptr<Device> first_gpu(std::string& missing) {
+    try {
+        return open_gpu(0);
+    } catch (const Error& error) {
+        missing = std::string("no GPU: ") + error.what();
+        return nullptr;
+    }
 }
 
 }  // namespace ai_vmm::cuda::test

@@ -10,6 +10,7 @@
 #include "openvino/core/model.hpp"
 #include "openvino/op/ops.hpp"
 #include "openvino/runtime/tensor.hpp"
+#include "program/schedule.hpp"
 
 namespace ai_vmm::cuda::test {
 
@@ -58,5 +59,13 @@ private:
     ov::ParameterVector parameters_;
     std::vector<ov::Tensor> inputs_;
 };
+
+/// Runs a network of the one input `x`, spread over [-1, 1], with its floats in f16 on `device`, compares with OpenVINO in f32, and gives what ran.
+/// @param tolerance  |a - b| <= tolerance * (1 + |b|)
+Schedule compare_in_f16(const std::shared_ptr<Device>& device, const Output& x, const Output& y, double tolerance);
+/// `y` with a bias per channel and ReLU.
+[[nodiscard]] Output with_bias(const Output& y, std::size_t channels);
+/// This machine's first GPU; nullptr where there is none, and in `missing` why.
+[[nodiscard]] std::shared_ptr<Device> first_gpu(std::string& missing);
 
 }  // namespace ai_vmm::cuda::test

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "codegen/text.hpp"
+
 namespace ai_vmm::cuda {
 namespace {
 
@@ -213,7 +215,7 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
         splits = tiles;
     }
     pairs = 8 / warps;
-    const std::int64_t each = (tiles + splits - 1) / splits;
+    const std::int64_t each = divided_up(tiles, splits);
 
     std::string text(fast ? kTensorCores : kScalar);
     std::string mask_pointer, mask_rows, mask_0 = "0", mask_1 = "0", mask_term;
@@ -247,7 +249,7 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
         {"MASK_1", mask_1},         {"MASK_TERM", mask_term},
     };
     for (const auto& [name, by] : names) replace(text, name, by);
-    const std::pair<std::string_view, std::string> macros[] = {
+    Macros macros{
         {"T", type},
         {"TO", "to_" + type},
         {"FROM", "from_" + type},
@@ -268,15 +270,9 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
         {"PAIRS", std::to_string(pairs)},
         {"WARPS", std::to_string(warps)},
     };
-    std::string head, tail;
-    const auto define = [&](std::string_view name, const std::string& value) {
-        head += fmt::format("#define {} {}\n", name, value);
-        tail += fmt::format("#undef {}\n", name);
-    };
-    for (const auto& [name, value] : macros) define(name, value);
     const auto strides = [&](const char* of, const Dims& all) {
         constexpr const char* kLetters[] = {"B", "H", "P"};
-        for (std::size_t d = 0; d < 3; ++d) define(fmt::format("{}{}", of, kLetters[d]), fmt::format("((i64){})", all[d]));
+        for (std::size_t d = 0; d < 3; ++d) macros.define(fmt::format("{}{}", of, kLetters[d]), fmt::format("((i64){})", all[d]));
     };
     strides("Q", spec.q_strides);
     strides("K", spec.k_strides);
@@ -284,7 +280,7 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
     strides("O", spec.o_strides);
 
     KernelSource out;
-    out.text = head + text + tail;
+    out.text = macros.around(text);
     out.arguments = {node.inputs[0], node.inputs[1], node.inputs[2]};
     if (spec.mask) out.arguments.push_back(node.inputs[3]);
     out.arguments.push_back(node.outputs.front());

@@ -8,12 +8,6 @@
 #include "codegen/text.hpp"
 
 namespace ai_vmm::cuda {
-namespace {
-
-constexpr std::int64_t divided(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
-
 KernelSource excitation_kernel(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target) {
     const Excitation& what = std::get<Excitation>(node.what);
     const Dims& dims = graph.value(node.inputs[0]).dims;
@@ -21,17 +15,17 @@ KernelSource excitation_kernel(const Graph& graph, const Places& places, const N
     const std::int64_t block = target.threads_per_block, width = 128 / bits(what.type);
 
     // A block's channels: all, or about 64 side by side. Its pixels: two vectors per thread, but not more blocks than run at once.
-    const std::int64_t slices = divided(channels, 64), slice = divided(divided(channels, slices), 8) * 8, across = slice / width;
+    const std::int64_t slices = divided_up(channels, 64), slice = divided_up(divided_up(channels, slices), 8) * 8, across = slice / width;
     const std::int64_t most = std::max<std::int64_t>(1, 2 * target.multiprocessors / (slices * images));
-    const std::int64_t share = divided(pixels, std::clamp<std::int64_t>(divided(pixels * across, 2 * block), 1, most));
-    const std::int64_t chunks = divided(pixels, share);
+    const std::int64_t share = divided_up(pixels, std::clamp<std::int64_t>(divided_up(pixels * across, 2 * block), 1, most));
+    const std::int64_t chunks = divided_up(pixels, share);
     // Vectors that each thread has of X: the first ones are on their way while the gates are computed.
-    const std::int64_t mine = divided(share * across, block), early = std::min<std::int64_t>(mine, 4);
+    const std::int64_t mine = divided_up(share * across, block), early = std::min<std::int64_t>(mine, 4);
     // Lanes of a squeezed value, four vectors each, and values that a lane has on their way at once.
     const std::int64_t vectors = channels / width;
     const auto lanes_for = [&](std::int64_t count) { return std::min<std::int64_t>({32, block, power_of_two_at_least(count)}); };
-    const std::int64_t lanes1 = lanes_for(divided(vectors, 4)), rows1 = block / lanes1, reads = divided(vectors, lanes1);
-    const std::int64_t at_once = std::clamp<std::int64_t>(divided(squeezed, rows1), 1, std::max<std::int64_t>(1, 16 / reads));
+    const std::int64_t lanes1 = lanes_for(divided_up(vectors, 4)), rows1 = block / lanes1, reads = divided_up(vectors, lanes1);
+    const std::int64_t at_once = std::clamp<std::int64_t>(divided_up(squeezed, rows1), 1, std::max<std::int64_t>(1, 16 / reads));
     const std::int64_t lanes2 = std::min<std::int64_t>(lanes_for(squeezed), std::max<std::int64_t>(1, block / power_of_two_at_least(slice)));
     const std::int64_t rows2 = block / lanes2;
 
@@ -107,8 +101,8 @@ KernelSource excitation_kernel(const Graph& graph, const Places& places, const N
         "(idx){3};\n  "
         "  f32 acc = 0;\n    {9}\n    for (int i = 0; i < {4}; ++i) {{\n      const int j = lane + i * {0};\n      if (active && j < {5}) acc += "
         "squeezed[j] * {6};\n    }}\n    {7}\n    if (active && lane == 0) gates[c] = {8};\n  }}\n  BARRIER();\n",
-        lanes2, slice, rows2, channels, divided(squeezed, lanes2), squeezed, load(what.type, w2, fmt::format("(c0 + c) * (idx){} + j", squeezed)),
-        shuffled("acc", lanes2), gate, divided(squeezed, lanes2) <= 32 ? "UNROLL" : "");
+        lanes2, slice, rows2, channels, divided_up(squeezed, lanes2), squeezed, load(what.type, w2, fmt::format("(c0 + c) * (idx){} + j", squeezed)),
+        shuffled("acc", lanes2), gate, divided_up(squeezed, lanes2) <= 32 ? "UNROLL" : "");
 
     const std::string scaled =
         fmt::format("if (inside) {{ @_t o; UNROLL for (int v = 0; v < {}; ++v) {{ const f32 r = {} * gates[c + v]; {} }} store16({} + at, o.w); }}",

@@ -12,10 +12,6 @@ namespace {
 
 constexpr std::int64_t kMostProducts = 64 << 20;
 
-bool all(const Dims& dims, std::int64_t value) {
-    return std::all_of(dims.begin(), dims.end(), [=](std::int64_t d) { return d == value; });
-}
-
 }  // namespace
 
 bool is_small_pointwise(const ConvolutionSpec& spec) {

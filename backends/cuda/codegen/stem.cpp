@@ -18,9 +18,6 @@ constexpr std::int64_t kAcross = 16;
 constexpr std::int64_t kSharedBytes = 47 << 10, kWeightBytes = 34 << 10;
 constexpr std::int64_t kWarps = 8;
 
-std::int64_t rounded_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
-std::int64_t divided_up(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
-
 struct Tile {
     std::int64_t rows = 0, columns = 0;  ///< of the input, under a tile of the result
     std::int64_t elements = 0;           ///< in shared memory, with what fragments read behind it and throw away
@@ -205,8 +202,7 @@ std::optional<StemPlan> plan_stem(const ConvolutionSpec& spec, const CodegenTarg
     const std::int64_t eights = plan.part / 8;
     plan.across = eights % 4 == 0 ? 2 : 1;
     plan.each = 4;
-    // Measured on an H100: ResNet-50's 7x7 at batch 64 takes 83 us with 4 rows per warp and 88 with 2, at batch 1, with too few tiles, 6.0 and 4.8;
-    // 3x3 filters take the same or less with 2 (U-Net's 16.6 and 18.4).
+    // Filters of more than three rows gain from more rows per warp where there are tiles enough; smaller ones don't.
     const auto fits = [&] { return tile_of(spec, plan).elements * 2 + weight_bytes(spec, plan) <= kSharedBytes; };
     if (plan.across == 1 || spec.kernel[0] <= 3 || !fits() || tiles_of(spec, plan) < 2 * target.multiprocessors) plan.each = 2;
     if (!fits()) plan.each = 1;
@@ -250,7 +246,7 @@ KernelSource stem_kernel(const Graph& graph, const Places& places, const Node& n
 
     const std::int64_t in_tile = divided_up(tile.rows * tile.columns, target.threads_per_block), rounds = divided_up(in_tile, 6);
     const std::string type(to_string(spec.type));
-    const std::pair<std::string_view, std::string> macros[] = {
+    const Macros macros{
         {"T", type},
         {"TO", "to_" + type},
         {"FROM", "from_" + type},
@@ -299,24 +295,20 @@ KernelSource stem_kernel(const Graph& graph, const Places& places, const Node& n
         {"COUNT", fmt::format("{}ll", pixels * spec.channels_out)},
         {"UNROLL_ROWS", steps <= 40 ? "UNROLL" : ""},
     };
-    std::string head, tail;
-    for (const auto& [name, value] : macros) {
-        head += fmt::format("#define {} {}\n", name, value);
-        tail += fmt::format("#undef {}\n", name.substr(0, name.find('(')));
-    }
     const auto words = [](std::int64_t elements) { return elements == 2 ? "u32" : elements == 4 ? "words2" : "words4"; };
-    head += fmt::format("typedef union {{ {} w; {} v[{}]; }} @_pixel;\ntypedef union {{ {} w; {} v[{}]; }} @_out;\ntypedef {} @_fetch;\n",
-                        words(plan.pixel), type, plan.pixel, words(plan.together * 2), type, plan.together * 2, words(fetch * 4));
-    head += fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}", activation_expression(spec.activation, Type::f32));
+    std::string types = fmt::format("typedef union {{ {} w; {} v[{}]; }} @_pixel;\ntypedef union {{ {} w; {} v[{}]; }} @_out;\ntypedef {} @_fetch;\n",
+                                    words(plan.pixel), type, plan.pixel, words(plan.together * 2), type, plan.together * 2, words(fetch * 4));
+    types += fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}", activation_expression(spec.activation, Type::f32));
 
     if (!fast) {
         const std::int64_t count = pixels * spec.channels_out;
-        return functions.finish(head + std::string(kScalar) + tail, groups(divided_up(count, target.threads_per_block), target.threads_per_block));
+        return functions.finish(macros.around(types + std::string(kScalar)),
+                                groups(divided_up(count, target.threads_per_block), target.threads_per_block));
     }
     // Weights are read once for several tiles.
     const std::int64_t tiles = tiles_of(spec, plan), most = divided_up(std::int64_t{8} * target.multiprocessors, parts);
     const std::int64_t blocks = divided_up(tiles, divided_up(tiles, most));
-    return functions.finish(head + multiply_add() + std::string(kTensorCores) + tail, groups(blocks * parts, target.threads_per_block));
+    return functions.finish(macros.around(types + multiply_add() + std::string(kTensorCores)), groups(blocks * parts, target.threads_per_block));
 }
 
 }  // namespace ai_vmm::cuda

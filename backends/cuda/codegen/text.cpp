@@ -172,6 +172,11 @@ int power_of_two_at_least(std::int64_t value) {
     return power;
 }
 
+void Macros::define(std::string_view name, const std::string& value) {
+    head_ += fmt::format("#define {} {}\n", name, value);
+    tail_ += fmt::format("#undef {}\n", name.substr(0, name.find('(')));
+}
+
 std::string multiply_add() {
     return R"SOURCE(
 FUNCTION void @_mma(f32* d, const u32* a, u32 b0, u32 b1) {

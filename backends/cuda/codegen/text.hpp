@@ -2,6 +2,9 @@
 /// Pieces of kernel sources that the forms of kernels share.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <optional>
@@ -39,6 +42,29 @@ namespace ai_vmm::cuda {
 /// The function @_mma(d, a, b0, b1), d += a * b on tensor cores, of MMA_TYPE. Fragments lie as the PTX ISA says for mma.m16n8k16: lane = 4 * g + t
 /// holds, of d, columns 2t and 2t + 1 of rows g and g + 8.
 [[nodiscard]] std::string multiply_add();
+
+constexpr std::int64_t divided_up(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
+constexpr std::int64_t rounded_up(std::int64_t value, std::int64_t unit) { return divided_up(value, unit) * unit; }
+
+/// Whether all of them are `value`.
+[[nodiscard]] inline bool all(const Dims& dims, std::int64_t value) {
+    return std::ranges::all_of(dims, [=](std::int64_t d) { return d == value; });
+}
+
+/// Definitions of the preprocessor around one kernel's text.
+class Macros {
+public:
+    Macros() = default;
+    Macros(std::initializer_list<std::pair<std::string_view, std::string>> all) {
+        for (const auto& [name, value] : all) define(name, value);
+    }
+    /// @param name  with its parameters, if it has any
+    void define(std::string_view name, const std::string& value);
+    [[nodiscard]] std::string around(const std::string& text) const { return head_ + text + tail_; }
+
+private:
+    std::string head_, tail_;
+};
 
 struct CombineText {
     std::string identity;

@@ -15,12 +15,6 @@ namespace {
 constexpr std::int64_t kWarps = 8, kMostChannels = 128;
 constexpr std::int64_t kEights = TransposedPlan::kWarpColumns / 8;
 
-std::int64_t divided_up(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
-
-bool all(const Dims& dims, std::int64_t value) {
-    return std::all_of(dims.begin(), dims.end(), [=](std::int64_t d) { return d == value; });
-}
-
 /// Elements of a pixel in shared memory: rows that start 16 bytes further in the banks each.
 std::int64_t pitch(const TransposedPlan& plan) { return plan.depth * 16 + 8; }
 
@@ -192,7 +186,7 @@ KernelSource transposed_kernel(const Graph& graph, const Places& places, const N
                                                   spec.channels_out, spec.kernel[1], spec.out[1], stride);
     const std::int64_t jobs = divided_up(pixels, plan.pixels);
     const std::string type(to_string(spec.type));
-    const std::pair<std::string_view, std::string> macros[] = {
+    const Macros macros{
         {"T", type},
         {"TO", "to_" + type},
         {"FROM", "from_" + type},
@@ -215,20 +209,15 @@ KernelSource transposed_kernel(const Graph& graph, const Places& places, const N
         {"PIXELS", fmt::format("{}ll", pixels)},
         {"JOBS", fmt::format("{}ll", jobs)},
     };
-    std::string head, tail;
-    for (const auto& [name, value] : macros) {
-        head += fmt::format("#define {} {}\n", name, value);
-        tail += fmt::format("#undef {}\n", name);
-    }
-    head += fmt::format("typedef union {{ words4 w; {} v[8]; }} @_out;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}", type,
-                        activation_expression(spec.activation, Type::f32));
+    const std::string types = fmt::format("typedef union {{ words4 w; {} v[8]; }} @_out;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}", type,
+                                          activation_expression(spec.activation, Type::f32));
     if (!has_fast_form(target)) {
-        return functions.finish(head + std::string(kScalar) + tail,
+        return functions.finish(macros.around(types + std::string(kScalar)),
                                 groups(divided_up(pixels * plan.columns, target.threads_per_block), target.threads_per_block));
     }
     // Two blocks per multiprocessor, each of which keeps its filters.
     const std::int64_t blocks = std::min(jobs, divided_up(std::int64_t{2} * target.multiprocessors, plan.parts));
-    return functions.finish(head + multiply_add() + std::string(kTensorCores) + tail, groups(blocks * plan.parts, target.threads_per_block));
+    return functions.finish(macros.around(types + multiply_add() + std::string(kTensorCores)), groups(blocks * plan.parts, target.threads_per_block));
 }
 
 }  // namespace ai_vmm::cuda

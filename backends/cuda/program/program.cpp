@@ -27,8 +27,6 @@ constexpr std::size_t kPieceBytes = std::size_t{256} << 10;
 constexpr std::size_t kMostBound = 4;
 constexpr std::size_t kAlignment = 256;
 
-std::size_t aligned(std::int64_t size) { return (static_cast<std::size_t>(size) + 255) / 256 * 256; }
-
 std::size_t size_of(const Value& value) { return static_cast<std::size_t>(bytes(value.type, value.dims)); }
 
 /// Byte address of a placed value's first element.
@@ -312,7 +310,7 @@ MemoryEstimate memory_of(const Schedule& schedule, Program::Keep keep) {
 std::int64_t Execution::staging_bytes(const Schedule& schedule) {
     std::int64_t total = 0;
     for (const auto* ids : {&schedule.graph.inputs, &schedule.graph.outputs}) {
-        for (ValueId id : *ids) total += static_cast<std::int64_t>(aligned(bytes(schedule.graph.value(id).type, schedule.graph.value(id).dims)));
+        for (ValueId id : *ids) total += static_cast<std::int64_t>(aligned(size_of(schedule.graph.value(id))));
     }
     return total;
 }
@@ -328,25 +326,24 @@ Execution::Execution(std::shared_ptr<const Program> program) : program_(std::mov
     for (ValueId id : schedule.graph.inputs) {
         input_bytes_.push_back(size_of(schedule.graph.value(id)));
         input_at_.push_back(static_cast<std::size_t>(schedule.arena_offsets.at(id)));
-        inputs_total_ = std::max(inputs_total_, input_at_.back() + aligned(static_cast<std::int64_t>(input_bytes_.back())));
+        inputs_total_ = std::max(inputs_total_, input_at_.back() + aligned(input_bytes_.back()));
     }
     std::size_t total = inputs_total_;
     for (ValueId id : schedule.graph.outputs) {
         const auto found = schedule.arena_offsets.find(schedule.places[static_cast<std::size_t>(id)]->root);
         output_bytes_.push_back(size_of(schedule.graph.value(id)));
         output_at_.push_back(found == schedule.arena_offsets.end() ? 0 : static_cast<std::size_t>(found->second));
-        if (found != schedule.arena_offsets.end())
-            total = std::max(total, output_at_.back() + aligned(static_cast<std::int64_t>(output_bytes_.back())));
+        if (found != schedule.arena_offsets.end()) total = std::max(total, output_at_.back() + aligned(output_bytes_.back()));
     }
     outputs_total_ = total - inputs_total_;
     for (std::size_t k = 0; k < output_at_.size(); ++k) {
         if (schedule.arena_offsets.count(schedule.places[static_cast<std::size_t>(schedule.graph.outputs[k])]->root) != 0) continue;
         output_at_[k] = total;
-        total += aligned(static_cast<std::int64_t>(output_bytes_[k]));
+        total += aligned(output_bytes_[k]);
     }
     // Small outputs go to the host in one copy, with what lies between them: nothing writes that later.
     for (std::size_t k = 0; k < output_at_.size() && outputs_total_ <= kRecordedBytes; ++k) {
-        const std::size_t end = output_at_[k] + output_bytes_[k], next = aligned(static_cast<std::int64_t>(end));
+        const std::size_t end = output_at_[k] + output_bytes_[k], next = aligned(end);
         if (output_bytes_[k] != 0 && next <= inputs_total_ + outputs_total_) stream_->fill(arena_.get() + end, 0, next - end);
     }
     if (total != 0) staging_ = static_cast<std::byte*>(device.allocate_pinned(total));

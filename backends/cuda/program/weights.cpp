@@ -29,8 +29,6 @@ bool same(const std::byte* a, const std::byte* b, std::size_t size) { return a =
 
 bool stands_alone(std::size_t size) { return size < std::size_t{64} << 10; }
 
-constexpr std::size_t aligned(std::size_t size) { return (size + 255) / 256 * 256; }
-
 std::size_t together(std::span<const std::size_t> sizes) {
     std::size_t total = 0;
     for (const std::size_t size : sizes) total += stands_alone(size) ? 0 : aligned(size);

@@ -17,6 +17,9 @@
 
 namespace ai_vmm::cuda {
 
+/// Where the next of several values in one allocation starts.
+constexpr std::size_t aligned(std::size_t size) { return (size + 255) / 256 * 256; }
+
 /// Memory of one value, alone or side by side with others': the whole is released with the last of them.
 struct Part {
     std::shared_ptr<const Buffer> whole;
