@@ -67,7 +67,7 @@ ErrorCode code_of(OrtErrorCode code, std::string_view text, Phase phase) {
         has("under development") || has("Unsupported model IR version") || has("not supported")) {
         return ErrorCode::unimplemented;
     }
-    if (has("This is an invalid model")) return ErrorCode::invalid_argument;  // not every code says so
+    if (has("This is an invalid model") || has("[ShapeInferenceError]")) return ErrorCode::invalid_argument;  // not every code says so
     switch (code) {
         case ORT_INVALID_ARGUMENT:
         case ORT_NO_MODEL:

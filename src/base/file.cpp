@@ -163,7 +163,7 @@ void for_each_block(const std::filesystem::path& path, const std::function<void(
     }
 }
 
-void write_file_synced(const std::filesystem::path& path, std::span<const std::byte> content) {
+void write_file(const std::filesystem::path& path, std::span<const std::byte> content) {
     Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (file.get() < 0) throw system_error(errno, "can't create", path);
     std::size_t done = 0;
@@ -173,7 +173,6 @@ void write_file_synced(const std::filesystem::path& path, std::span<const std::b
         if (n < 0) throw system_error(errno, "can't write", path);
         done += static_cast<std::size_t>(n);
     }
-    if (::fsync(file.get()) != 0 && errno != EINVAL) throw system_error(errno, "can't flush", path);
     if (::close(file.release()) != 0) throw system_error(errno, "can't close", path);
 }
 

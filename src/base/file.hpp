@@ -44,8 +44,8 @@ private:
 /// Calls `visit` with consecutive blocks of the file.
 void for_each_block(const std::filesystem::path& path, const std::function<void(std::span<const std::byte>)>& visit, std::size_t begin = 0,
                     std::size_t most = SIZE_MAX);
-/// Writes a new file and flushes it to the disk (fsync). @throws system_error().
-void write_file_synced(const std::filesystem::path& path, std::span<const std::byte> content);
+/// Writes a new file. Nothing is flushed to the disk: for what another process reads and nobody keeps. @throws system_error().
+void write_file(const std::filesystem::path& path, std::span<const std::byte> content);
 
 /// A fresh directory under the system's temporary folder, removed with everything in it at the end of life.
 class TemporaryDirectory {

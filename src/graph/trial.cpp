@@ -46,7 +46,7 @@ void try_reading(const Located& located, const std::stop_token& stop) {
     if (located.bytes) {
         folder.emplace("ai_vmm_trial");
         path = folder->path() / "model";
-        base::write_file_synced(path, {reinterpret_cast<const std::byte*>(located.bytes->data()), located.bytes->size()});
+        base::write_file(path, {reinterpret_cast<const std::byte*>(located.bytes->data()), located.bytes->size()});
     }
     base::ProcessOptions options;
     options.command = {find_program().string(), path.string()};

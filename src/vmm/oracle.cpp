@@ -39,12 +39,12 @@ void write_inputs(const fs::path& directory, const std::vector<TensorInfo>& info
             entry["strings"] = std::move(strings);
         } else {
             const std::string file = "input_" + std::to_string(i) + ".bin";
-            base::write_file_synced(directory / file, {static_cast<const std::byte*>(tensor.data()), tensor.size_bytes()});
+            base::write_file(directory / file, {static_cast<const std::byte*>(tensor.data()), tensor.size_bytes()});
             entry["file"] = file;
         }
         entries.push_back(std::move(entry));
     }
-    base::write_file_synced(directory / "inputs.json", bytes_of(entries.dump(-1, ' ', false, Json::error_handler_t::replace)));
+    base::write_file(directory / "inputs.json", bytes_of(entries.dump(-1, ' ', false, Json::error_handler_t::replace)));
 }
 
 std::optional<std::vector<Tensor>> read_outputs(const fs::path& directory) {
@@ -78,7 +78,7 @@ std::optional<std::vector<Tensor>> evaluate(const backend::Model& model, std::sp
         fs::path path = model.path;
         if (model.bytes) {
             path = directory.path() / "model.onnx";
-            base::write_file_synced(path, bytes_of(*model.bytes));
+            base::write_file(path, bytes_of(*model.bytes));
         }
         write_inputs(directory.path(), model.inputs, inputs);
         base::ProcessOptions options;

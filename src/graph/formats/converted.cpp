@@ -113,7 +113,7 @@ void read_converted(const Located& located, const ReadOptions& options, backend:
     fs::path source = located.path;
     if (located.bytes) {
         source = folder.path() / "source";
-        base::write_file_synced(source, std::as_bytes(std::span(located.bytes->data(), located.bytes->size())));
+        base::write_file(source, std::as_bytes(std::span(located.bytes->data(), located.bytes->size())));
     }
     const fs::path output = folder.path() / "out";
     fs::create_directory(output);

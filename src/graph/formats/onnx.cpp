@@ -26,7 +26,6 @@ void divide_towards_zero(const ov::Model& model) {
 
 /// Why OpenVINO's reader must not see the file in this process; empty if it may.
 std::string danger(const Located& located, const ReadOptions& options) {
-    if (options.without_trial) return {};
     try {
         try_reading(located, options.stop);
         return {};
@@ -40,7 +39,8 @@ std::string danger(const Located& located, const ReadOptions& options) {
 
 void read_onnx(const Located& located, const ReadOptions& options, backend::Model& model) {
     // The trial takes as long as the reading itself, most of which is the weights: beside it we read and check the file.
-    std::future<std::string> trial = std::async(std::launch::async, danger, std::cref(located), std::cref(options));
+    std::future<std::string> trial;
+    if (!options.without_trial) trial = std::async(std::launch::async, danger, std::cref(located), std::cref(options));
     const auto bytes = main_bytes(located, kProtobufLimitBytes);
     OnnxFile file = parse_onnx(*bytes);
     if (!file.unsupported.empty()) {
@@ -59,7 +59,7 @@ void read_onnx(const Located& located, const ReadOptions& options, backend::Mode
     if (!located.path.empty()) arguments.emplace_back(located.path.string());
     arguments.emplace_back(options.without_trial);  // memory mapping: what the trial does not read costs it nothing
     Imported imported;
-    imported.refusal = trial.get();
+    if (trial.valid()) imported.refusal = trial.get();
     if (!file.misread.empty()) imported.refusal = "it passes over " + file.misread.front() + " and would compute something else";
     if (imported.refusal.empty()) imported = import_with("onnx", arguments);
     model.graph = std::move(imported.graph);

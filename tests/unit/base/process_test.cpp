@@ -72,7 +72,7 @@ TEST(File, ErrorsHaveCodes) {
     EXPECT_EQ(code_of(directory.path()), ErrorCode::invalid_argument);
     EXPECT_EQ(code_of("/dev/zero"), ErrorCode::invalid_argument);
     const std::string text = "12345";
-    write_file_synced(directory.path() / "five", {reinterpret_cast<const std::byte*>(text.data()), text.size()});
+    write_file(directory.path() / "five", {reinterpret_cast<const std::byte*>(text.data()), text.size()});
     EXPECT_EQ(read_file(directory.path() / "five"), text);
     EXPECT_EQ(read_prefix(directory.path() / "five", 3), "123");
     EXPECT_EQ(code_of(directory.path() / "five", 4), ErrorCode::resource_exhausted);

@@ -89,6 +89,17 @@ std::string external_model(const std::string& location) {
     return model_proto(bytes, 21);
 }
 
+TEST(OrtBackend, ShapesThatDoNotFitAreTheModelsFault) {
+    OnnxGraph graph;
+    const std::vector<float> values(20, 1);
+    const std::string w = graph.initializer(OnnxType::f32, {5, 4}, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+    graph.input("x", OnnxType::f32, {-1, 3});
+    graph.output("y", graph.add("MatMul", {"x", w}), OnnxType::f32, {-1, 4});
+    OrtBackend engine;
+    EXPECT_EQ(code_of([&] { (void)engine.compile(in_memory(model_proto(graph.serialize("misfit"), 21)), {.device = "CPU"}); }),
+              ErrorCode::invalid_argument);
+}
+
 TEST(OrtBackend, DescribesItself) {
     OrtBackend engine;
     EXPECT_EQ(engine.name(), "onnxruntime");
@@ -266,9 +277,9 @@ TEST(OrtBackend, StringsKeepZeroBytesAndAllCharacters) {
 TEST(OrtBackend, ExternalDataIsReadBeforeTheFileGoes) {
     const base::TemporaryDirectory folder;
     const float values[2] = {3, 4};
-    base::write_file_synced(folder.path() / "weights.bin", std::as_bytes(std::span(values)));
+    base::write_file(folder.path() / "weights.bin", std::as_bytes(std::span(values)));
     const std::string onnx = external_model("weights.bin");
-    base::write_file_synced(folder.path() / "model.onnx", std::as_bytes(std::span(onnx)));
+    base::write_file(folder.path() / "model.onnx", std::as_bytes(std::span(onnx)));
     EXPECT_THAT(external_data_locations(onnx), ElementsAre("weights.bin"));
     OrtBackend engine;
     backend::Model model;
@@ -294,7 +305,7 @@ TEST(OrtBackend, ExternalDataStaysInTheModelsFolder) {
     for (const char* location : {"../weights.bin", "/etc/passwd", "a/../../b"}) {
         const base::TemporaryDirectory folder;
         const std::string onnx = external_model(location);
-        base::write_file_synced(folder.path() / "model.onnx", std::as_bytes(std::span(onnx)));
+        base::write_file(folder.path() / "model.onnx", std::as_bytes(std::span(onnx)));
         backend::Model model{.format = ModelFormat::onnx, .path = folder.path() / "model.onnx"};
         EXPECT_EQ(code_of([&] { (void)engine.compile(model, {.device = "CPU"}); }), ErrorCode::invalid_argument) << location;
     }
@@ -375,7 +386,7 @@ TEST(OrtBackend, ExportRefusesAChangedFile) {
     const base::TemporaryDirectory folder;
     const auto path = folder.path() / "model.onnx";
     const std::string onnx = optional_input_model();
-    base::write_file_synced(path, std::as_bytes(std::span(onnx)));
+    base::write_file(path, std::as_bytes(std::span(onnx)));
     OrtBackend engine;
     backend::Model model;
     model.path = path;
