@@ -5,7 +5,7 @@
 Every test is deployed with default constraints but for a short tuning time, executed on its data sets and compared with the rule and the tolerances of
 `onnx.backend.test`. The result is held against tests/node/expected_failures.txt (`name: reason`): a test that fails and is not listed fails the run, and so does
 a listed one that passes. `either: REASON` marks tests that only one engine passes within the test's tolerance while both agree within the guard's: which of them is
-measured faster decides.
+measured faster decides. `without FEATURE: REASON` marks tests that a processor without that feature (as /proc/cpuinfo names it) may fail; others must pass them.
 
     PYTHONPATH=build/python tests/node/run_node_tests.py [--filter TEXT] [--jobs N] [--json FILE] [--update]
 
@@ -153,6 +153,19 @@ def run_all(names: list[str], jobs: int) -> dict[str, tuple[str, str]]:
     return results
 
 
+def kept(reason: str) -> bool:
+    """Whether --update leaves the line alone, whatever this run gave."""
+    return reason.startswith(("either:", "without "))
+
+
+def applies(reason: str) -> bool:
+    """Whether the reason holds on this machine."""
+    if not reason.startswith("without "):
+        return True
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    return cpuinfo.exists() and reason.split(":")[0].removeprefix("without ") not in cpuinfo.read_text().split()
+
+
 def read_expected() -> dict[str, str]:
     """Name -> reason of the committed list."""
     expected = {}
@@ -194,7 +207,7 @@ def main() -> int:
     passed = [name for name in names if results[name][0] == "passed"]
     if arguments.update:
         lines = ["# ONNX node tests that do not pass, and why. Written by run_node_tests.py --update; read every change of it."]
-        either = {name: reason for name, reason in read_expected().items() if reason.startswith("either")}
+        either = {name: reason for name, reason in read_expected().items() if kept(reason)}
         lines += [f"{name}: {reason}" for name, reason in sorted(either.items())]
         lines += [f"{name}: {results[name][0]}: {' '.join(results[name][1].split())[:160]}" for name in names if name not in passed and name not in either]
         EXPECTED.write_text("\n".join(lines) + "\n")
@@ -202,9 +215,9 @@ def main() -> int:
         for status in ("passed", "failed", "refused", "crashed"):
             print(f"{status}: {sum(results[name][0] == status for name in names)}")
         return 0 if len(passed) >= arguments.passed else 1
-    expected = read_expected()
+    expected = {name: reason for name, reason in read_expected().items() if applies(reason)}
     unexpected_failures = [name for name in names if name not in passed and name not in expected]
-    unexpected_passes = [name for name in passed if name in expected and not expected[name].startswith("either")]
+    unexpected_passes = [name for name in passed if name in expected and not kept(expected[name])]
     for name in unexpected_failures:
         print(f"FAILED {name}: {results[name][0]}: {results[name][1]}")
     for name in unexpected_passes:

@@ -60,18 +60,22 @@ def test_mobilenet_names_every_picture(vmm):
     image = pytest.importorskip("PIL.Image", reason="Pillow reads the pictures")
     model = vmm.deploy(REAL / "vision" / "mobilenet_v2_int8.tflite")
     lines = (REAL / "samples" / "images" / "imagenet_expected.txt").read_text().split()
-    right = 0
+    right, behind = 0, []
     for name, expected in zip(lines[::2], lines[1::2]):
         picture = image.open(REAL / "samples" / "images" / "imagenet" / pathlib.Path(name).name).convert("RGB").resize((256, 256), image.BILINEAR)
         pixels = np.asarray(picture, np.float32)[16:240, 16:240] / 255
         pixels = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
         quantised = np.clip(np.round(pixels / 0.0186), -128, 127).astype(np.int8)
-        right += int(np.asarray(model(np.ascontiguousarray(quantised.transpose(2, 0, 1)[None]))).argmax()) == int(expected)
+        scores = np.asarray(model(np.ascontiguousarray(quantised.transpose(2, 0, 1)[None]))).ravel().astype(int)
+        right += int(scores.argmax()) == int(expected)
+        behind.append(scores.max() - scores[int(expected)])
     assert len(lines) == 20
-    # Computed between the roundings in f32, as on processors without VNNI, one picture's best two labels are steps apart and change places on both engines.
     cpu = pathlib.Path("/proc/cpuinfo")
-    vnni = not cpu.exists() or re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", cpu.read_text()) is not None
-    assert right == 10 if vnni else right >= 9
+    if not cpu.exists() or re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", cpu.read_text()):
+        assert right == 10
+    else:  # computed between the roundings in f32: the best two labels of one picture are steps of the output apart, and change places
+        assert right >= 9
+        assert max(behind) <= 3
 
 
 def halve_rate(samples: np.ndarray) -> np.ndarray:
