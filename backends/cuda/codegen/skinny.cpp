@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "codegen/few_rows.hpp"
 #include "codegen/text.hpp"
 
 namespace ai_vmm::cuda {
@@ -61,20 +62,29 @@ bool fits_skinny(const MatmulSpec& spec, std::int64_t rows, std::int64_t inner, 
 }
 
 KernelSource skinny_kernel(const Graph& graph, const Places& places, const Node& node, const MatmulSpec& spec, const CodegenTarget& target) {
-    const ColumnSums columns(spec, spec.k / width(spec), target);
+    const bool tensor_cores = on_tensor_cores(spec, target);
 
     Functions functions(graph, places);
     functions.use({spec.n, spec.k}, {spec.row_stride_b, 1});
     functions.use({spec.m, spec.k}, {spec.row_stride_a, 1});
     const std::string a = functions.argument(node.inputs[0], false), b = functions.argument(node.inputs[1], false);
     const std::size_t residual_input = spec.bias ? 3 : 2;
-    std::string sum = "acc[r]";
+    std::string sum = tensor_cores ? "total" : "acc[r]";
     if (spec.alpha != 1) sum += fmt::format(" * {}", literal(Type::f32, spec.alpha));
     if (spec.bias) sum += " + " + load(spec.bias_type, functions.argument(node.inputs[2], false), "column");
     const std::string at = fmt::format("r * (idx){} + column", spec.n);
     if (spec.residual) sum += " + " + load(spec.result, functions.argument(node.inputs[residual_input], false), at);
-    const std::string out = functions.argument(node.outputs.front(), true);
+    const std::string stored = store(spec.result, functions.argument(node.outputs.front(), true), at, "d");
+    if (tensor_cores) {
+        FewRows what{.x = a, .sum = sum, .store = stored};
+        what.column = fmt::format(
+            "typedef words4 @_raw;\nFUNCTION @_raw @_fetch(@_P, idx column, idx e) {{ return @_load16({} + (column * (idx){} + e)); }}\n"
+            "FUNCTION void @_unpack(u32* w, @_raw q) {{ UNROLL for (int v = 0; v < 4; ++v) w[v] = q.w[v]; }}\n",
+            b, spec.row_stride_b);
+        return few_rows_kernel(spec, what, functions, target);
+    }
 
+    const ColumnSums columns(spec, spec.k / width(spec), target);
     std::string text =
         fmt::format("typedef union {{ {}{} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n", width(spec) > 1 ? "words4 w; " : "",
                     storage_type(spec.type), width(spec), activation_expression(spec.activation, Type::f32));
@@ -90,7 +100,7 @@ KernelSource skinny_kernel(const Graph& graph, const Places& places, const Node&
         "}}\n",
         spec.m, fetch("x", a, fmt::format("r * (idx){} + e", spec.row_stride_a)), width(spec), load(spec.type, "x.v", "v"),
         load(spec.type, "y.v", "v"));
-    text += columns.end(sum, store(spec.result, out, at, "d"));
+    text += columns.end(sum, stored);
     return functions.finish(text, columns.launch());
 }
 
