@@ -283,16 +283,21 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
             one.numpy().tofile(folder / f"in{index}.bin")
         row["flops"] = flops_of(module, inputs)
 
+        def compared(actual: Any, limit: float) -> dict[str, Any]:
+            error = relative_error(actual, expected)
+            result: dict[str, Any] = {"relative_error": error, "agrees": error <= limit}
+            if expected.ndim == 2 and expected.shape[1] > 1:
+                result["same_top1"] = bool((actual.argmax(1) == expected.argmax(1)).all())
+            return result
+
         own: dict[str, dict[str, Any]] = {}
         for precision in precisions:
-            limit = LIMITS[precision]
-            kept = ("--profile", "--dump", str(folder / "schedule.txt")) if precision == precisions[-1] and not options.alone else ()
+            kept = ("--places", "--profile", "--dump", str(folder / "schedule.txt")) if precision == precisions[-1] and not options.alone else ()
             answer = program(options.program, model, folder, precision, options.repeats, kept)
             actual = np.fromfile(folder / f"out_{precision}" / "out0.bin", dtype=np.float32).reshape(expected.shape)
-            error = relative_error(actual, expected)
-            row[precision] = {key: value for key, value in answer.items() if key != "steps"} | {"relative_error": error, "agrees": error <= limit}
-            if expected.ndim == 2 and expected.shape[1] > 1:
-                row[precision]["same_top1"] = bool((actual.argmax(1) == expected.argmax(1)).all())
+            row[precision] = {key: value for key, value in answer.items() if key != "steps"} | compared(actual, LIMITS[precision])
+            if "on_device_call_ms" in answer:  # inputs and outputs in the GPU's memory: nothing is copied between it and the host
+                row[precision]["host_overhead_us"] = 1e3 * (answer["on_device_call_ms"] - answer["device_ms"])
             own[precision] = answer
         if options.alone:
             return row
@@ -311,6 +316,9 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
         device_inputs = tuple(one.cuda().half() if one.is_floating_point() else one.cuda() for one in inputs)
         if channels_last:
             device_inputs = tuple(one.contiguous(memory_format=torch.channels_last) for one in device_inputs)
+        with torch.no_grad():
+            result = peer(*device_inputs)
+        row["torch_f16"] = compared(result.float().cpu().numpy(), LIMITS["f16"])
         runs: dict[str, Callable[[], None]] = {}
         try:
             runs["torch_graph"] = graphed(peer, device_inputs)
