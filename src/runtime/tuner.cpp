@@ -460,6 +460,7 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
             if (comparable) {
                 contender.outcome.compiled = false;
             } else {
+                result.failure += (result.failure.empty() ? "" : "; ") + contender.outcome.key.engine + ": " + contender.outcome.failure;
                 contender.outcome.failure.clear();
             }
             contender.alive = false;

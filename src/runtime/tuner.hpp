@@ -41,6 +41,7 @@ struct TuneResult {
     std::map<planning::CandidateKey, std::shared_ptr<Stage>> stages;  ///< compiled and still alive
     std::vector<std::vector<Tensor>> reference;  ///< outputs per calibration set; an empty vector where no engine could run the set
     std::string reference_note;                  ///< which engines agreed, or who decided and how
+    std::string failure;                         ///< "engine: why" of those that ran none of the sets, where no engine ran any
 };
 
 /// Settles the f32 reference, then compiles, verifies and measures the short list within the budget (the reference engines' own candidates are always

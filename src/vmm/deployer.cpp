@@ -9,6 +9,7 @@
 #include <sstream>
 #include <utility>
 
+#include "ai_vmm/elements.hpp"
 #include "base/build_id.hpp"
 #include "base/hash.hpp"
 #include "base/log.hpp"
@@ -167,6 +168,17 @@ std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints
         }
     }
     return sets;
+}
+
+/// Whether a model that refuses its calibration inputs is at fault: floats of the shapes that it declares may have any value, and what the caller gave
+/// is known to be typical. Made-up integers may be indices past the end of a table, and made-up sizes may fit nothing.
+bool inputs_must_run(const Constraints& constraints, const std::vector<TensorInfo>& inputs) {
+    return std::ranges::all_of(inputs, [&](const TensorInfo& input) {
+        const auto names_it = [&](const auto& entry) { return entry.first == input.name; };
+        if (std::ranges::any_of(constraints.calibration, names_it)) return true;
+        const bool sized = !input.is_dynamic() || std::ranges::any_of(constraints.input_shapes, names_it);
+        return sized && is_float(input.type);
+    });
 }
 
 std::vector<Shape> shapes_of(const std::vector<Tensor>& tensors) {
@@ -648,6 +660,12 @@ void Deployer::build(Job& job) {
         tuned.reference_note = "not compared: no time was given for measuring";
     } else {
         tuned = runtime::tune(tune, *out.stages);
+        if (!tuned.failure.empty() && inputs_must_run(job.constraints, out.inputs)) {
+            throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "the model '" + job.located.name + "' fails on every input that was tried",
+                        {.expected = "a model that runs on inputs of the shapes and types that it declares",
+                         .found = tuned.failure,
+                         .advice = "check the shapes of its weights; if it wants particular values, give some as `calibration`"});
+        }
     }
     out.reference_note = tuned.reference_note;
     if (!deciding.empty()) {

@@ -94,3 +94,22 @@ def test_a_failing_engine(null_vmm, monkeypatch):
     with pytest.raises(ai_vmm.InternalError, match="injected fault"):
         model.execute_async({"x": np.ones(4, np.float32)}).result(60)
     assert model.metrics().failures == before + 2
+
+
+def wrong_channels(shape):
+    """Filters of five channels for an image of three."""
+    filters = models.numpy_helper.from_array(models.np.ones((8, 5, 3, 3), models.np.float32), "w")
+    node = models.helper.make_node("Conv", ["x", "w"], ["y"])
+    return models.model([node], [models.value("x", "f32", shape)], [models.value("y", "f32", None)], [filters]).SerializeToString()
+
+
+def test_a_model_that_never_runs_is_refused(vmm):
+    with pytest.raises(ai_vmm.InvalidArgumentError) as caught:
+        vmm.deploy(wrong_channels([1, 3, 16, 16]))
+    assert "fails on every input" in caught.value.message and "channels" in caught.value.found and "weights" in caught.value.advice
+
+
+def test_calibration_that_never_runs_is_refused(vmm):
+    content, image = wrong_channels(["n", "c", "h", "w"]), models.np.zeros((1, 3, 16, 16), models.np.float32)
+    with pytest.raises(ai_vmm.InvalidArgumentError, match="fails on every input"):
+        vmm.deploy(content, calibration={"x": image})
