@@ -171,13 +171,14 @@ std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints
 }
 
 /// Whether a model that refuses its calibration inputs is at fault: floats of the shapes that it declares may have any value, and what the caller gave
-/// is known to be typical. Made-up integers may be indices past the end of a table, and made-up sizes may fit nothing.
+/// is known to be typical. Made-up integers may be indices past the end of a table, made-up sizes may fit nothing, and a few floats in a row may be
+/// parameters of an operation (the scales of ONNX's Resize).
 bool inputs_must_run(const Constraints& constraints, const std::vector<TensorInfo>& inputs) {
     return std::ranges::all_of(inputs, [&](const TensorInfo& input) {
         const auto names_it = [&](const auto& entry) { return entry.first == input.name; };
         if (std::ranges::any_of(constraints.calibration, names_it)) return true;
         const bool sized = !input.is_dynamic() || std::ranges::any_of(constraints.input_shapes, names_it);
-        return sized && is_float(input.type);
+        return sized && is_float(input.type) && input.shape.size() >= 2;
     });
 }
 
