@@ -138,6 +138,7 @@ struct Custom {
     struct Phase {
         std::int64_t threads = 0;
         std::string body;
+        bool blocks = false;  ///< every t is a block of threads, THREAD of BLOCK, that meet at BARRIER(); they must all come there
     };
     std::string op;
     std::vector<Phase> phases;

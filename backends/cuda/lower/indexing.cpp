@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lower/text.hpp"
+#include "lower/top_k.hpp"
 #include "openvino/op/ops.hpp"
 
 namespace ai_vmm::cuda {
@@ -15,23 +16,6 @@ std::string index(const std::string& name, const std::string& value, std::int64_
 }
 
 std::string outside(const std::string& name, std::int64_t size) { return fmt::format("({0} < 0 || {0} >= {1}ll)", name, size); }
-
-/// Coordinates "const idx PREFIX0 = …" of the thread's part `from` in a space of `dims`.
-std::string unravel(const std::string& prefix, const std::string& from, const Dims& dims) {
-    std::string text;
-    std::int64_t inner = 1;
-    for (std::size_t d = dims.size(); d-- > 0;) {
-        text += fmt::format("const idx {0}{1} = (idx)({2} / {3}ll % {4}ll); ", prefix, d, from, inner, std::max<std::int64_t>(dims[d], 1));
-        inner *= std::max<std::int64_t>(dims[d], 1);
-    }
-    return text;
-}
-
-std::vector<std::string> names(const std::string& prefix, std::size_t count) {
-    std::vector<std::string> all;
-    for (std::size_t k = 0; k < count; ++k) all.push_back(fmt::format("{}{}", prefix, k));
-    return all;
-}
 
 void lower_gather(Context& c) {
     const auto axis = static_cast<std::size_t>(c.axis(c.need_integers(2).front(), c.rank(0)));
@@ -451,63 +435,13 @@ void lower_cum_sum(Context& c) {
     c.set(0, c.b.custom({{c.out_type(), dims}, {accumulator(c.type(0)), {chunks, rows}}}, {c.in(0)}, std::move(what)).front());
 }
 
-/// Each element's rank in its chunk is counted, which sorts the chunks; then each chunk's best k find their rank among all chunks by halving.
-/// Equal values rank by position, NaN above all numbers.
 void lower_topk(Context& c) {
     const auto& op = dynamic_cast<const ov::op::util::TopKBase&>(c.node());
-    const Dims in = c.dims(0), out = c.out_dims(0);
     const auto axis = static_cast<std::size_t>(c.axis(op.get_provided_axis(), c.rank(0)));
-    const std::int64_t length = in[axis], k = out[axis];
-    const bool most = op.get_mode() == ov::op::TopKMode::MAX, by_index = op.get_sort_type() == ov::op::TopKSortType::SORT_INDICES;
-    Dims lines = in;
-    lines[axis] = 1;
-    const std::int64_t rows = elements(lines);
-    const std::int64_t chunk = length <= 2048 ? length : 512;
-    const std::int64_t chunks = (length + chunk - 1) / chunk, kept = std::min(k, chunk);
-    const auto value = [&](const std::string& at) {
-        auto all = names("k", in.size());
-        all[axis] = at;
-        return read(0, all);
-    };
-    // Whether element (x, p) comes before (y, q).
-    const std::string before =
-        most ? "#define BEFORE(x, p, y, q) ((x) > (y) || ((x) != (x) && (y) == (y)) || (!((y) > (x)) && !((y) != (y) && (x) == (x)) && (p) < (q)))\n"
-             : "#define BEFORE(x, p, y, q) ((x) < (y) || ((y) != (y) && (x) == (x)) || (!((y) < (x)) && !((x) != (x) && (y) == (y)) && (p) < (q)))\n";
-    Custom what{"TopK", {}, "#undef BEFORE\n" + before};
-    // Results: 0 values, 1 indices, 2 the chunks' best (row, chunk, rank), 3 the best by rank (row, rank).
-    what.phases.push_back({rows * length, fmt::format("const i64 row = t / {0}ll, own = t % {0}ll; {1}const i64 begin = own / {2}ll * {2}ll, end = "
-                                                      "begin + {2}ll < {0}ll ? begin + {2}ll : {0}ll; "
-                                                      "const IN0_T x = {3}; i32 rank = 0; for (i64 e = begin; e < end; ++e) {{ const IN0_T y = {4}; "
-                                                      "if (e != own && BEFORE(y, e, x, own)) ++rank; }} "
-                                                      "if (rank < {5}) out2((i32)own, (idx)row, (idx)(own / {2}ll), (idx)rank);",
-                                                      length, unravel("k", "row", lines), chunk, value("(idx)own"), value("(idx)e"), kept)});
-    auto target = names("k", in.size());
-    target[axis] = "(idx)rank";
-    const std::string write = fmt::format("out0({}, {}); out1(own, {});", value("(idx)own"), fmt::join(target, ", "), fmt::join(target, ", "));
-    const std::int64_t tail = std::min(kept, length - (chunks - 1) * chunk);  // what the last chunk has
-    std::string merge = fmt::format(
-        "const i64 row = t / {0}ll, part = t / {1}ll % {2}ll; i64 rank = t % {1}ll; {3}if (part == {4}ll && rank >= {5}ll) return; "
-        "const i64 own = (i64)get2((idx)row, (idx)part, (idx)rank); const IN0_T x = {6}; ",
-        chunks * kept, kept, chunks, unravel("k", "row", lines), chunks - 1, tail, value("(idx)own"));
-    if (chunks > 1) {
-        merge += fmt::format(
-            "for (idx q = 0; q < (idx){0} && rank < {1}ll; ++q) {{ if (q == part) continue; i64 low = 0, top = q == (idx){2} ? {3}ll : {4}ll; "
-            "while (low < top) {{ const i64 m = (low + top) / 2, e = (i64)get2((idx)row, q, (idx)m); const IN0_T y = {5}; "
-            "if (BEFORE(y, e, x, own)) low = m + 1; else top = m; }} rank += low; }} ",
-            chunks, k, chunks - 1, tail, kept, value("(idx)e"));
-    }
-    merge += fmt::format("if (rank < {}ll) {{ {} }}", k, by_index ? "out3((i32)own, (idx)row, (idx)rank);" : write);
-    what.phases.push_back({rows * chunks * kept, merge});
-    if (by_index) {
-        what.phases.push_back({rows * k, fmt::format("const i64 row = t / {0}ll, own = (i64)get3((idx)row, (idx)(t % {0}ll)); i64 rank = 0; {1}"
-                                                     "for (idx e = 0; e < (idx){0}; ++e) if (get3((idx)row, e) < own) ++rank; {2}",
-                                                     k, unravel("k", "row", lines), write)});
-    }
-    const auto results = c.b.custom(
-        {{c.out_type(0), out}, {c.out_type(1), out}, {Type::i32, {rows, chunks, kept}}, {Type::i32, by_index ? Dims{rows, k} : Dims{1, 1}}},
-        {c.in(0)}, std::move(what));
-    c.set(0, results[0]);
-    c.set(1, results[1]);
+    const Ranking ranking{op.get_mode() == ov::op::TopKMode::MAX, op.get_sort_type() == ov::op::TopKSortType::SORT_INDICES, "", {}};
+    const auto [values, positions] = top_k(c.b, c.in(0), axis, c.out_dims(0)[axis], c.out_type(1), ranking);
+    c.set(0, values);
+    c.set(1, positions);
 }
 
 /// The best class of each step, then the classes of each sequence without blanks and, where asked, repetitions. `data` reads class k of step s of

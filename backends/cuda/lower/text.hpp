@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,24 @@ namespace ai_vmm::cuda {
 inline std::vector<std::string> coordinates(int rank, int first = 0) {
     std::vector<std::string> all;
     for (int d = 0; d < rank; ++d) all.push_back(fmt::format("i{}", first + d));
+    return all;
+}
+
+/// Coordinates "const idx PREFIX0 = …" of the thread's part `from` in a space of `dims`.
+inline std::string unravel(const std::string& prefix, const std::string& from, const Dims& dims) {
+    std::string text;
+    std::int64_t inner = 1;
+    for (std::size_t d = dims.size(); d-- > 0;) {
+        text += fmt::format("const idx {0}{1} = (idx)({2} / {3}ll % {4}ll); ", prefix, d, from, inner, std::max<std::int64_t>(dims[d], 1));
+        inner *= std::max<std::int64_t>(dims[d], 1);
+    }
+    return text;
+}
+
+/// "PREFIX0", "PREFIX1", …
+inline std::vector<std::string> names(const std::string& prefix, std::size_t count) {
+    std::vector<std::string> all;
+    for (std::size_t k = 0; k < count; ++k) all.push_back(fmt::format("{}{}", prefix, k));
     return all;
 }
 

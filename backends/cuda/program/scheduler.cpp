@@ -443,6 +443,9 @@ double Scheduler::times_evaluated(ValueId id) const {
             outputs = static_cast<double>(elements(rowwise->space));
         } else {
             reads = 8;  // unknown
+            if (const auto* custom = std::get_if<Custom>(&consumer.what)) {
+                for (const Custom::Phase& phase : custom->phases) outputs = std::max(outputs, static_cast<double>(phase.threads));
+            }
         }
         times += reads * outputs / size;
     }
