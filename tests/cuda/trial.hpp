@@ -36,7 +36,8 @@ std::shared_ptr<ov::Node> make(Arguments&&... arguments) {
 /// failure.
 class Trial {
 public:
-    explicit Trial(std::string what) : what_(std::move(what)) {}
+    /// @param device  what runs it; nullptr: a HostDevice
+    explicit Trial(std::string what, std::shared_ptr<Device> device = nullptr) : what_(std::move(what)), device_(std::move(device)) {}
     ov::Output<ov::Node> in(const ov::element::Type& type, const ov::Shape& shape, double low = -3, double high = 3);
     ov::Output<ov::Node> given(const ov::element::Type& type, const ov::Shape& shape, const std::vector<double>& values);
     static ov::Output<ov::Node> constant(const ov::element::Type& type, const ov::Shape& shape, const std::vector<double>& values);
@@ -56,6 +57,7 @@ private:
     [[nodiscard]] std::shared_ptr<ov::Model> model(const ov::OutputVector& results) const;
 
     std::string what_;
+    std::shared_ptr<Device> device_;
     ov::ParameterVector parameters_;
     std::vector<ov::Tensor> inputs_;
 };

@@ -81,6 +81,8 @@ void add_resampling(Table& table);
 void add_recurrent(Table& table);
 void add_control(Table& table);
 void add_detection(Table& table);
+void add_detection_output(Table& table);
+void add_proposals(Table& table);
 void add_signal(Table& table);
 [[nodiscard]] const Table& table();
 

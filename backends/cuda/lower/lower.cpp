@@ -115,6 +115,8 @@ const Table& table() {
         add_recurrent(made);
         add_control(made);
         add_detection(made);
+        add_detection_output(made);
+        add_proposals(made);
         add_signal(made);
         return made;
     }();
