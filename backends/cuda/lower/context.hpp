@@ -83,6 +83,7 @@ void add_control(Table& table);
 void add_detection(Table& table);
 void add_detection_output(Table& table);
 void add_proposals(Table& table);
+void add_colour(Table& table);
 void add_signal(Table& table);
 [[nodiscard]] const Table& table();
 

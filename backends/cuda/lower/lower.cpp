@@ -117,6 +117,7 @@ const Table& table() {
         add_detection(made);
         add_detection_output(made);
         add_proposals(made);
+        add_colour(made);
         add_signal(made);
         return made;
     }();
