@@ -128,6 +128,22 @@ TEST(CudaSignal, RandomNumbers) {
     }
 }
 
+/// The numbers are those that the CPU plugin draws.
+TEST(CudaSignal, Multinomial) {
+    for (const auto& type : {f32, f16}) {
+        for (const bool replace : {true, false}) {
+            for (const bool logarithms : {true, false}) {
+                Trial t("multinomial " + type.get_type_name());
+                const auto odds = logarithms ? t.in(type, {3, 17}, -3, 0) : t.in(type, {3, 17}, 0.1, 1);
+                const auto sure = t.given(type, {1, 4}, logarithms ? std::vector<double>{-3, -1, 0, -2} : std::vector<double>{0, 1, 0, 3});
+                t.compare({make<v13::Multinomial>(odds, Trial::ints({9}), i32, replace, logarithms, 7, 11),
+                           make<v13::Multinomial>(odds, Trial::ints({15}), i64, replace, logarithms, 1, 0),
+                           make<v13::Multinomial>(sure, Trial::ints({2}), i64, replace, logarithms, 1ULL << 40U, 3)});
+            }
+        }
+    }
+}
+
 TEST(CudaSignal, Inverses) {
     for (const bool adjoint : {false, true}) {
         Trial t("inverse");

@@ -85,6 +85,7 @@ void add_detection_output(Table& table);
 void add_proposals(Table& table);
 void add_colour(Table& table);
 void add_signal(Table& table);
+void add_random(Table& table);
 [[nodiscard]] const Table& table();
 
 /// Appends a model's operations with its parameters bound to `arguments`; gives its results. For bodies of If, Loop and TensorIterator too.

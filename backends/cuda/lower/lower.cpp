@@ -119,6 +119,7 @@ const Table& table() {
         add_proposals(made);
         add_colour(made);
         add_signal(made);
+        add_random(made);
         return made;
     }();
     return all;

@@ -443,51 +443,6 @@ void lower_inverse(Context& c) {
     finish(c, c.b.reshape(adjoint ? c.b.transpose(results[0], {0, 2, 1}) : results[0], dims));
 }
 
-/// Philox 4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3), keyed with the model's seed and counted from the operation's. Every
-/// execution starts at the first number.
-void lower_random_uniform(Context& c) {
-    const auto& op = c.as<ov::op::v8::RandomUniform>();
-    if (op.get_global_seed() == 0 && op.get_op_seed() == 0) c.unsupported("without a seed every execution must differ");
-    if (op.get_alignment() != ov::op::PhiloxAlignment::TENSORFLOW) c.unsupported("numbers aligned to PyTorch's come one after the other");
-    const Type type = c.out_type();
-    const Dims out = c.out_dims();
-    const int per_block = bits(type) == 64 ? 2 : 4;
-    std::string body = "const u64 at = 0";
-    const Dims strides = row_major_strides(out);
-    for (std::size_t d = 0; d < out.size(); ++d) body += fmt::format(" + (u64)i{} * {}ull", d, strides[d]);
-    const auto halves = [](std::uint64_t value) { return fmt::format("{{{}u, {}u}}", value & 0xffffffffU, value >> 32U); };
-    body += fmt::format("; u32 n[2], c[2] = {}, k[2] = {}; n[0] = (u32)(at / {}); n[1] = (u32)(at / {} >> 32); ", halves(op.get_op_seed()),
-                        halves(op.get_global_seed()), per_block, per_block);
-    body +=
-        "for (int round = 0; round < 10; ++round) { const u64 x = (u64)n[0] * 0xd2511f53u, y = (u64)c[0] * 0xcd9e8d57u; "
-        "n[0] = (u32)(y >> 32) ^ n[1] ^ k[0]; n[1] = (u32)y; c[0] = (u32)(x >> 32) ^ c[1] ^ k[1]; c[1] = (u32)x; k[0] += 0x9e3779b9u; k[1] += "
-        "0xbb67ae85u; } ";
-    const auto scalar = [&](int k) { return read(k - 1, std::vector<std::string>(static_cast<std::size_t>(c.rank(k)), "0")); };
-    if (per_block == 2) {
-        body += "const u32 low = at % 2 == 0 ? n[0] : c[0], high = at % 2 == 0 ? n[1] : c[1]; ";
-    } else {
-        body += "const int word = (int)(at % 4); const u32 r = word == 0 ? n[0] : word == 1 ? n[1] : word == 2 ? c[0] : c[1]; ";
-    }
-    body += fmt::format("const IN0_T low_end = {}, high_end = {}; ", scalar(1), scalar(2));
-    const auto narrow = [](std::string_view t, const std::string& value) { return fmt::format("from_{0}(to_{0}({1}))", t, value); };
-    switch (type) {
-        case Type::f32: body += "return (bits_f32(0x3f800000u | (r & 0x7fffffu)) - 1.0f) * (high_end - low_end) + low_end;"; break;
-        case Type::f16:
-        case Type::bf16: {
-            const std::string unit = type == Type::f16 ? "(f32)(r & 0x3ffu) / 1024.0f" : "(f32)(r & 0x7fu) / 128.0f";
-            body += "return " + narrow(to_string(type), unit + " * " + narrow(to_string(type), "high_end - low_end")) + " + low_end;";
-            break;
-        }
-        case Type::f64:
-            body += "return (bits_f64(0x3ff0000000000000ull | ((u64)(low & 0xfffffu) << 32) | high) - 1.0) * (high_end - low_end) + low_end;";
-            break;
-        case Type::i32: body += "return (i32)(r % (u32)(high_end - low_end) + (u32)low_end);"; break;
-        case Type::i64: body += "return (i64)((((u64)high << 32) | low) % (u64)(high_end - low_end) + (u64)low_end);"; break;
-        default: c.unsupported("numbers of this type");
-    }
-    c.set(0, c.b.compute(type, out, {c.in(1), c.in(2)}, {"RandomUniform", body, 120, {1, 1}, {}}));
-}
-
 }  // namespace
 
 void add_signal(Table& t) {
@@ -498,7 +453,6 @@ void add_signal(Table& t) {
     t["ISTFT"] = lower_istft;
     t["Einsum"] = lower_einsum;
     t["Inverse"] = lower_inverse;
-    t["RandomUniform"] = lower_random_uniform;
 }
 
 }  // namespace ai_vmm::cuda
