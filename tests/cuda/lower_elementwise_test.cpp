@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "cuda/trial.hpp"
 
 namespace ai_vmm::cuda::test {
@@ -95,6 +97,18 @@ TEST(CudaElementwise, Functions) {
     unary<v0::Log>("log", float_types(), 0.1, 9);
     unary<v0::Sqrt>("sqrt", float_types(), 0, 9);
     unary<v0::Erf>("erf", float_types());
+    // The CPU plugin's is coarse, more so towards its ends.
+    for (const auto& type : float_types()) {
+        Trial inverse("inverse of erf, " + type.get_type_name());
+        inverse.compare({make<v17::ErfInv>(inverse.in(type, {2, 3, 50}, -0.99, 0.99)), make<v17::ErfInv>(inverse.in(type, {}, -0.9, 0.9))}, 5e-5);
+    }
+    Trial ends("inverse of erf at its ends");
+    const auto at = ends.given(f32, {8}, {-1, 1, 0, 1e-8, 0.9999999, -0.9999999, 2, -3});
+    const double infinity = std::numeric_limits<double>::infinity(), none = std::numeric_limits<double>::quiet_NaN();
+    ends.expect({make<v17::ErfInv>(at)}, {tensor(f32, {8}, {-infinity, infinity, 0, 8.8622692e-9, 3.7439213, -3.7439213, none, none})}, 2e-6);
+    Trial wide("inverse of erf in f64");
+    wide.expect({make<v17::ErfInv>(wide.given(f64, {4}, {0.5, -0.1, 0.999, -0.84270079294971489}))},
+                {tensor(f64, {4}, {0.47693627620446987, -0.088855990494257687, 2.3267537655135246, -1})}, 1e-12);
     unary<v0::Sin>("sin", float_types());
     unary<v0::Cos>("cos", float_types());
     unary<v0::Tan>("tan", float_types(), -1.4, 1.4);

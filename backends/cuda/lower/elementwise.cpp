@@ -187,6 +187,34 @@ void lower_select(Context& c) {
     c.set(0, c.b.pointwise("Select", c.out_type(), {c.in(0), c.in(1), c.in(2)}, "a ? b : c", 1));
 }
 
+/// Giles, Approximating the erfinv function (2012): polynomials near 0 and at the ends. f64 goes on from there by Halley's method.
+void lower_erfinv(Context& c) {
+    const Type type = c.type(0);
+    if (!is_float(type)) c.unsupported("not defined for integers");
+    const auto polynomial = [&](const std::vector<double>& all) {
+        std::string text = number(type, all.front());
+        for (std::size_t k = 1; k < all.size(); ++k) text = fmt::format("({} * s + {})", text, number(type, all[k]));
+        return text;
+    };
+    const std::string near = polynomial({2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+                                         -0.00417768164, 0.246640727, 1.50140941}),
+                      far = polynomial({-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047,
+                                        1.00167406, 2.83297682});
+    std::string body = fmt::format(
+        "const {0} a = {1}; if (fabs{2}(a) == 1) return a * {5}; const {0} w = -log{2}((1 - a) * (1 + a)), s = w < 5 ? w - 2.5f : sqrt{2}(w) - "
+        "3; "
+        "{0} y = (w < 5 ? {3} : {4}) * a; ",
+        to_string(wide(type)), element(c.rank(0)), suffix(type), near, far, number(type, std::numeric_limits<double>::infinity()));
+    if (type == Type::f64) {
+        body += fmt::format(
+            "for (int k = 0; k < 2; ++k) {{ const f64 e = a < -0.5 ? erfc(-y) - (1 + a) : a > 0.5 ? (1 - a) - erfc(y) : erf(y) - a, u = e / ({} * "
+            "exp(-y "
+            "* y)); y -= u / (1 + y * u); }} ",
+            number(type, 1.1283791670955126));
+    }
+    c.set(0, c.b.compute(c.out_type(), c.out_dims(), {c.in(0)}, {"ErfInv", body + "return y;", type == Type::f64 ? 150 : 40, {}, {}}));
+}
+
 void lower_mod(Context& c) { binary(c, "fmod{f}(a, b)", is_signed(c.type(0)) ? "b == 0 || b == -1 ? 0 : a % b" : "b == 0 ? 0 : a % b", 8); }
 
 void lower_floor_mod(Context& c) {
@@ -247,6 +275,7 @@ void add_elementwise(Table& t) {
     t["Log"] = [](Context& c) { unary(c, "log{f}(a)", "log((f64)a)"); };
     t["Sqrt"] = [](Context& c) { unary(c, "sqrt{f}(a)", "rint(sqrt((f64)a))", 4); };
     t["Erf"] = [](Context& c) { unary(c, "erf{f}(a)", "erf((f64)a)"); };
+    t["ErfInv"] = lower_erfinv;
     t["Abs"] = [](Context& c) { unary(c, "fabs{f}(a)", is_signed(c.type(0)) ? "a < 0 ? 0 - a : a" : "a", 1); };
     t["Negative"] = [](Context& c) { unary(c, "-a", "0 - a", 1); };
     t["Floor"] = [](Context& c) { unary(c, "floor{f}(a)", "a", 1); };
