@@ -281,6 +281,16 @@ TEST(CudaBinaryConvolution, CountsEqualBits) {
     }
 }
 
+TEST(CudaGroupedMatMul, GroupsOfRows) {
+    for (const auto& type : {f32, f16}) {
+        Trial t("groups of " + type.get_type_name());
+        const auto weights = make<v0::Constant>(spread(type, {3, 16, 32}, -1, 1, 5));
+        t.compare({make<v17::GroupedMatMul>(t.in(type, {3, 5, 32}), weights),
+                   make<v17::GroupedMatMul>(t.in(type, {9, 32}), weights, t.given(i32, {3}, {4, 4, 9}))},
+                  1e-5);
+    }
+}
+
 TEST(CudaFakeConvert, RoundsToEightBits) {
     for (const auto& to : {ov::element::f8e4m3, ov::element::f8e5m2}) {
         for (const auto& type : {f32, f16}) {

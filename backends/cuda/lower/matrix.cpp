@@ -68,6 +68,31 @@ void lower_matmul(Context& c) {
     c.set(0, b.reshape(b.matmul(x, y, spec), c.out_dims()));
 }
 
+/// A matrix of weights for each group of rows. `offsets`, where the rows are in one matrix, says where each group ends; rows behind the last are
+/// zeros.
+void lower_grouped_matmul(Context& c) {
+    const Dims a = c.dims(0), w = c.dims(1);
+    if (c.inputs() == 2) {
+        MatmulSpec spec;
+        spec.batch = w[0];
+        spec.m = a[1];
+        spec.n = w[1];
+        spec.k = w[2];
+        spec.transpose_b = true;
+        spec.type = c.type(0);
+        spec.result = c.out_type();
+        return c.set(0, c.b.matmul(c.in(0), c.in(1), spec));
+    }
+    const double k = static_cast<double>(w[2]);
+    const std::string body = fmt::format(
+        "idx g = 0; while (g < (idx){0} && (i64)in2(g) <= i0) ++g; if (g == (idx){0}) return 0; {1} sum = 0; for (idx k = 0; k < (idx){2}; ++k) sum "
+        "+= "
+        "in0(i0, k) * in1(g, i1, k); return sum;",
+        w[0], c.type(0) == Type::f64 ? "f64" : "f32", w[2]);
+    c.set(0, c.b.compute(c.out_type(), c.out_dims(), {c.in(0), c.in(1), c.in(2)},
+                         {"GroupedMatMul", body, static_cast<int>(std::min(2 * k, 1e6)), {k, k, 2}, {}}));
+}
+
 template <typename Op>
 void read_windows(const Op& op, ConvolutionSpec& spec) {
     spec.stride.assign(op.get_strides().begin(), op.get_strides().end());
@@ -187,6 +212,7 @@ void lower_attention(Context& c) {
 
 void add_matrix(Table& t) {
     t["MatMul"] = lower_matmul;
+    t["GroupedMatMul"] = lower_grouped_matmul;
     t["Convolution"] = lower_convolution;
     t["GroupConvolution"] = lower_group_convolution;
     t["ConvolutionBackpropData"] = lower_convolution_backprop;
