@@ -45,6 +45,12 @@ MakeBinary binary() {
 }
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+/// By halving.
+double inverse_erf(double x) {
+    double low = -6, high = 6;
+    for (int k = 0; k < 100; ++k) (std::erf((low + high) / 2) < x ? low : high) = (low + high) / 2;
+    return low;
+}
 double softplus(double x) { return std::log1p(std::exp(x)); }
 
 std::vector<UnaryOp> unary_ops() {
@@ -62,6 +68,7 @@ std::vector<UnaryOp> unary_ops() {
         {"cosh", unary<op::Cosh>(), [](double x) { return std::cosh(x); }},
         {"elu", [](const auto& x) { return one<op::Elu>(x, 0.5); }, [](double x) { return x < 0 ? 0.5 * std::expm1(x) : x; }},
         {"erf", unary<op::Erf>(), [](double x) { return std::erf(x); }, -3, 3, 2},
+        {"erfinv", unary<ov::op::v17::ErfInv>(), inverse_erf, -0.9, 0.9, 6},
         {"exp", unary<op::Exp>(), [](double x) { return std::exp(x); }, -3, 3, 2},
         {"floor", unary<op::Floor>(), [](double x) { return std::floor(x); }},
         {"gelu_erf", [](const auto& x) { return one<op::Gelu>(x, ov::op::GeluApproximationMode::ERF); },

@@ -245,12 +245,29 @@ void add_selections(Tests& tests) {
     }
 }
 
+/// Whose numbers an engine draws is its own affair; where one class has all the probability they all choose it.
+void add_draws(Tests& tests) {
+    for (const bool logarithms : {false, true}) {
+        const double never = logarithms ? -200 : 0;
+        add_case(
+            tests, "reduce",
+            {.name = logarithms ? "multinomial_logarithms" : "multinomial",
+             .feeds = {{ElementType::f32, Array({2, 3}, {never, logarithms ? 1.0 : 2.0, never, never, never, 0.5})}},
+             .graph = [=](const ov::OutputVector& in) { return one<op::Multinomial>(in[0], list({5}), ov::element::i64, true, logarithms, 3, 4); },
+             .expected =
+                 [](const std::vector<Array>&) {
+                     return std::vector{Array({2, 5}, {1, 1, 1, 1, 1, 2, 2, 2, 2, 2})};
+                 }});
+    }
+}
+
 }  // namespace
 
 void add_reduction_tests(Tests& tests) {
     add_reductions(tests);
     add_normalisations(tests);
     add_selections(tests);
+    add_draws(tests);
 }
 
 }  // namespace ai_vmm::conformance

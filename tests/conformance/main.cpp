@@ -149,7 +149,7 @@ int run(int argc, char** argv) {
     subject.backend->use_cache(std::make_shared<cache::BackendCache>(store, std::string(subject.backend->name())));
     static Tests tests;
     for (auto* add : {add_interface_tests, add_output_tests, add_concurrency_tests, add_type_tests, add_elementwise_tests, add_matrix_tests,
-                      add_movement_tests, add_reduction_tests, add_sequence_tests}) {
+                      add_movement_tests, add_reduction_tests, add_sequence_tests, add_box_tests}) {
         add(tests);
     }
     for (const std::string& id : expectations.unknown(tests)) {

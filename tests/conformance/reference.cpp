@@ -315,4 +315,38 @@ Array attention(const Array& q, const Array& k, const Array& v, double scale, co
     return matmul(softmax(scores, scores.rank() - 1), v);
 }
 
+Box moved(const Box& box, double dx, double dy, double dw, double dh, double offset) {
+    const double width = box.x1 - box.x0 + offset, height = box.y1 - box.y0 + offset;
+    const double x = box.x0 + width / 2 + dx * width, y = box.y0 + height / 2 + dy * height;
+    const double new_width = std::exp(dw) * width, new_height = std::exp(dh) * height;
+    return {x - new_width / 2, y - new_height / 2, x + new_width / 2, y + new_height / 2};
+}
+
+Box clipped(const Box& box, double right, double bottom) {
+    return {std::clamp(box.x0, 0.0, right), std::clamp(box.y0, 0.0, bottom), std::clamp(box.x1, 0.0, right), std::clamp(box.y1, 0.0, bottom)};
+}
+
+void sort(std::vector<Candidate>& all, std::int64_t most) {
+    std::ranges::sort(all, [](const Candidate& a, const Candidate& b) { return a.score > b.score || (a.score == b.score && a.number < b.number); });
+    if (most >= 0 && all.size() > static_cast<std::size_t>(most)) all.resize(static_cast<std::size_t>(most));
+}
+
+std::vector<Candidate> suppress(std::vector<Candidate> all, std::int64_t before, std::int64_t after, double threshold, double offset) {
+    const auto area = [=](const Box& box) { return (box.x1 - box.x0 + offset) * (box.y1 - box.y0 + offset); };
+    sort(all, before);
+    std::vector<Candidate> chosen;
+    for (const Candidate& candidate : all) {
+        if (after >= 0 && chosen.size() == static_cast<std::size_t>(after)) break;
+        const Box& a = candidate.box;
+        const bool covered = std::ranges::any_of(chosen, [&](const Candidate& better) {
+            const Box& b = better.box;
+            if (b.x0 > a.x1 || b.x1 < a.x0 || b.y0 > a.y1 || b.y1 < a.y0) return false;
+            const Box both{std::max(a.x0, b.x0), std::max(a.y0, b.y0), std::min(a.x1, b.x1), std::min(a.y1, b.y1)};
+            return area(both) / (area(a) + area(b) - area(both)) > threshold;
+        });
+        if (!covered) chosen.push_back(candidate);
+    }
+    return chosen;
+}
+
 }  // namespace ai_vmm::conformance::reference

@@ -59,4 +59,23 @@ struct Window {
 /// softmax(q k^T * scale + mask) v over the last two dimensions.
 [[nodiscard]] Array attention(const Array& q, const Array& k, const Array& v, double scale, const Array* mask, bool causal);
 
+struct Box {
+    double x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+};
+struct Candidate {
+    double score = 0;
+    std::int64_t kind = 0;    ///< its class
+    std::int64_t number = 0;  ///< of the box it came from; of equal scores the lower comes first
+    Box box;
+};
+/// A box whose centre goes dx, dy of its size and whose size grows by exp(dw), exp(dh). @param offset  what a width is more than the difference of
+/// its ends
+[[nodiscard]] Box moved(const Box& box, double dx, double dy, double dw, double dh, double offset);
+/// Within 0 and the given ends.
+[[nodiscard]] Box clipped(const Box& box, double right, double bottom);
+/// By falling scores; no more than `most` stay, unless it is -1.
+void sort(std::vector<Candidate>& all, std::int64_t most);
+/// The `before` best, without those that overlap a better one by more than `threshold`; no more than `after`. -1: all.
+[[nodiscard]] std::vector<Candidate> suppress(std::vector<Candidate> all, std::int64_t before, std::int64_t after, double threshold, double offset);
+
 }  // namespace ai_vmm::conformance::reference

@@ -95,6 +95,7 @@ void add_matrix_tests(Tests& tests);
 void add_movement_tests(Tests& tests);
 void add_reduction_tests(Tests& tests);
 void add_sequence_tests(Tests& tests);
+void add_box_tests(Tests& tests);
 void add_type_tests(Tests& tests);
 void add_interface_tests(Tests& tests);
 void add_output_tests(Tests& tests);
