@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Products with weights of 8 and 4 bits, and of quantised values with quantised weights, beside PyTorch's in f16 on the same GPU in one run.
+"""Products with weights of 8 and 4 bits, and products and convolutions of quantised values with quantised weights, beside PyTorch's in f16 on the same GPU
+in one run.
 
-    bench/gpu_packed.py [--program build/bin/gpu_program] [--size 4096] [--layers 2] [--rows 1,8,512] [--rounds N] [--output bench/results/gpu_packed.json]
+    bench/gpu_packed.py [--program build/bin/gpu_program] [--size 4096] [--layers 2] [--rows 1,8,512] [--convolutions 128x56x8,256x28x8,256x28x32]
+                        [--rounds N] [--output bench/results/gpu_packed.json]
 
 A model is --layers products with a square matrix, ReLU between them. Forms: f16 (numbers), int8 (a scale per column), int4 (a scale per 32 neighbours along
 k), each of which is DequantizeLinear on the weights, and qdq: int8 weights behind values that are quantised to 8 bits before each product. PyTorch multiplies
 by the same numbers in f16 as a CUDA graph. Outputs are compared with a reference in double precision before anything is timed (relative error at most 1e-2);
 then both are timed in turn. Medians with their spread; ratios above 1 favour AI VMM. The exit status is 1 if an output is wrong. Needs torch, onnx.
+
+A stack of convolutions (CHANNELSxSIZExBATCH) is four of 3x3, padded by 1, with a bias and ReLU behind each. Forms: f16, qdq (values quantised symmetrically to
+i8) and qdq-u8 (to u8, from 0 where ReLU stands before, so that borders need a correction). Quantised ones run in f32 too, where hardly a value is rounded to
+the step beside its own (relative error at most 1e-3); in f16 some are (3e-2). "integer_convolutions" counts the steps that convolve i8: where it is 0, cuDNN
+has no engine for them, and what is timed are floats; what it says is in the log (AI_VMM_LOG=debug).
 """
 
 from __future__ import annotations
@@ -27,6 +34,8 @@ from gpu import graphed, program, relative_error, time_ms
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GROUP = 32  # of neighbours that share a scale in int4
 LIMIT = 1e-2
+EXACT_LIMIT, ROUNDED_LIMIT = 1e-3, 3e-2  # of quantised convolutions, in f32 and in f16
+CONVOLUTIONS = 4
 
 
 def quantised(form: str, size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -130,15 +139,148 @@ def measure(form: str, rows: int, options: argparse.Namespace) -> dict[str, Any]
         row["agrees"] = row["relative_error"] <= LIMIT and row.get("torch_relative_error", 0.0) <= LIMIT
         if not row["agrees"]:
             return row
-        replay = graphed(peer, (held,))
-        times: dict[str, list[float]] = {"torch_f16_graph": [], "ai_vmm": []}
-        for _ in range(options.rounds):
-            times["torch_f16_graph"].append(statistics.median(time_ms(replay, options.repeats)))
-            torch.cuda.synchronize()
-            times["ai_vmm"].append(program(options.program, folder / "model.onnx", folder, "f16", options.repeats)["device_ms"])
-    row["us"] = {key: {"median": 1e3 * statistics.median(values), "low": 1e3 * min(values), "high": 1e3 * max(values)} for key, values in times.items()}
-    row["ratio"] = row["us"]["torch_f16_graph"]["median"] / row["us"]["ai_vmm"]["median"]
+        row |= in_turn(graphed(peer, (held,)), folder, options)
     return row
+
+
+def in_turn(replay: Any, folder: pathlib.Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Times of folder/model.onnx in f16 and of PyTorch's graph."""
+    import torch
+
+    times: dict[str, list[float]] = {"torch_f16_graph": [], "ai_vmm": []}
+    for _ in range(options.rounds):
+        times["torch_f16_graph"].append(statistics.median(time_ms(replay, options.repeats)))
+        torch.cuda.synchronize()
+        times["ai_vmm"].append(program(options.program, folder / "model.onnx", folder, "f16", options.repeats)["device_ms"])
+    us = {key: {"median": 1e3 * statistics.median(values), "low": 1e3 * min(values), "high": 1e3 * max(values)} for key, values in times.items()}
+    return {"us": us, "ratio": us["torch_f16_graph"]["median"] / us["ai_vmm"]["median"]}
+
+
+class Stack:
+    """Convolutions, their reference in double precision on the GPU, and the ONNX model."""
+
+    def __init__(self, form: str, channels: int, size: int, batch: int) -> None:
+        random = np.random.default_rng(2)
+        self.form = form
+        self.x = random.standard_normal((batch, channels, size, size)).astype(np.float32)
+        shape = (CONVOLUTIONS, channels, channels, 3, 3)
+        self.integers = random.integers(-127, 128, shape).astype(np.int8)
+        self.scales = (random.uniform(0.8, 1.2, shape[:2]) * 2.4 / (127 * (9 * channels) ** 0.5)).astype(np.float32)
+        self.weights = (self.integers * self.scales[:, :, None, None, None]).astype(np.float32)
+        self.biases = random.uniform(-0.1, 0.1, shape[:2]).astype(np.float32)
+        self.expected, self.steps = self.reference()
+
+    def zero(self, layer: int) -> int:
+        """The zero point of what a layer reads."""
+        return 0 if self.form != "qdq-u8" or layer > 0 else 128
+
+    def reference(self) -> tuple[np.ndarray, list[float]]:
+        """The output, and the steps that values are quantised in."""
+        import torch
+
+        value, steps = torch.from_numpy(self.x).double().cuda(), []
+        for at in range(CONVOLUTIONS):
+            zero, unsigned = self.zero(at), self.form == "qdq-u8"
+            low, high = (-zero, 255 - zero) if unsigned else (-128, 127)
+            step = float(np.float32(value.abs().max().item() / high))
+            steps.append(step)
+            if self.form != "f16":
+                value = torch.clamp(torch.round(value / step), low, high) * step
+            value = torch.nn.functional.conv2d(value, torch.from_numpy(self.weights[at]).double().cuda(), padding=1)
+            value = torch.relu(value + torch.from_numpy(self.biases[at]).double().cuda()[None, :, None, None])
+        return value.cpu().numpy(), steps
+
+    def model(self) -> Any:
+        """The ONNX model."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        nodes, constants = [], []
+
+        def constant(name: str, array: np.ndarray) -> str:
+            constants.append(numpy_helper.from_array(array, name))
+            return name
+
+        value = "x"
+        for at in range(CONVOLUTIONS):
+            if self.form == "f16":
+                weights = constant(f"w{at}", self.weights[at])
+            else:
+                kind = np.uint8 if self.form == "qdq-u8" else np.int8
+                step, zero = constant(f"step{at}", np.float32(self.steps[at])), constant(f"zero{at}", kind(self.zero(at)))
+                nodes.append(helper.make_node("QuantizeLinear", [value, step, zero], [f"q{at}"]))
+                nodes.append(helper.make_node("DequantizeLinear", [f"q{at}", step, zero], [f"d{at}"]))
+                of_weights = [constant(f"i{at}", self.integers[at]), constant(f"s{at}", self.scales[at])]
+                nodes.append(helper.make_node("DequantizeLinear", of_weights, [f"w{at}"], axis=0))
+                value, weights = f"d{at}", f"w{at}"
+            nodes.append(helper.make_node("Conv", [value, weights, constant(f"b{at}", self.biases[at])], [f"c{at}"], pads=[1, 1, 1, 1]))
+            value = "y" if at + 1 == CONVOLUTIONS else f"r{at}"
+            nodes.append(helper.make_node("Relu", [f"c{at}"], [value]))
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(self.x.shape)) for name in ("x", "y")]
+        return helper.make_model(helper.make_graph(nodes, "stack", ends[:1], ends[1:], constants), opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+    def peer(self) -> tuple[Any, Any]:
+        """PyTorch's, in f16 without quantisation, and what it reads."""
+        import torch
+
+        def held(array: np.ndarray) -> Any:
+            tensor = torch.from_numpy(array).half().cuda()
+            return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+        layers = [(held(self.weights[at]), held(self.biases[at])) for at in range(CONVOLUTIONS)]
+
+        def run(value: Any) -> Any:
+            for weights, bias in layers:
+                value = torch.relu_(torch.nn.functional.conv2d(value, weights, bias, padding=1))
+            return value
+
+        return run, held(self.x)
+
+
+def measure_stack(form: str, text: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One form of a stack of convolutions: compared, then timed in turn with PyTorch's f16."""
+    import onnx
+
+    channels, size, batch = (int(part) for part in text.split("x"))
+    stack = Stack(form, channels, size, batch)
+    row: dict[str, Any] = {"form": form, "channels": channels, "size": size, "batch": batch}
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = pathlib.Path(folder_name)
+        onnx.save(stack.model(), str(folder / "model.onnx"))
+        (folder / "shapes.txt").write_text(f"{batch} {channels} {size} {size}\n")
+        stack.x.tofile(folder / "in0.bin")
+
+        def error_of(precision: str, *extra: str) -> float:
+            program(options.program, folder / "model.onnx", folder, precision, 1 if precision == "f32" else options.repeats, extra)
+            found = np.fromfile(folder / f"out_{precision}" / "out0.bin", dtype=np.float32).reshape(stack.expected.shape)
+            return relative_error(found, stack.expected)
+
+        row["relative_error"] = error_of("f16", "--dump", str(folder / "schedule.txt"))
+        steps = (folder / "schedule.txt").read_text().splitlines()
+        row["integer_convolutions"] = sum(line.lstrip().startswith("library Convolution") and "i8[" in line for line in steps)
+        run, held = stack.peer()
+        if form == "f16":
+            row["torch_relative_error"] = relative_error(run(held).float().cpu().numpy(), stack.expected)
+            row["agrees"] = max(row["relative_error"], row["torch_relative_error"]) <= LIMIT
+        else:
+            row["f32_relative_error"] = error_of("f32")
+            row["agrees"] = row["relative_error"] <= ROUNDED_LIMIT and row["f32_relative_error"] <= EXACT_LIMIT
+        if row["agrees"]:
+            row |= in_turn(graphed(run, (held,)), folder, options)
+    return row
+
+
+def tell(title: str, row: dict[str, Any]) -> None:
+    """A line for one form."""
+    told = f"error {row['relative_error']:.1e}" if "relative_error" in row else row["error"]
+    if "f32_relative_error" in row:
+        told += f" (f32: {row['f32_relative_error']:.1e})"
+    if "weight_bytes" in row:
+        told = f"weights {row['weight_bytes'] / 2**20:.1f} MiB, {told}"
+    if "integer_convolutions" in row:
+        told = f"{row['integer_convolutions']} of {CONVOLUTIONS} convolutions in integers, {told}"
+    if "us" in row:
+        told = f"{row['us']['ai_vmm']['median']:.1f} us, PyTorch f16 {row['us']['torch_f16_graph']['median']:.1f} ({row['ratio']:.2f}x), {told}"
+    print(f"{title} {row['form']:6} {told}{'' if row['agrees'] else '  WRONG'}", flush=True)
 
 
 def main() -> int:
@@ -147,7 +289,8 @@ def main() -> int:
     parser.add_argument("--program", default=str(ROOT / "build" / "bin" / "gpu_program"))
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--rows", default="1,8,512")
+    parser.add_argument("--rows", default="1,8,512", help="of products; empty: none")
+    parser.add_argument("--convolutions", default="128x56x8,256x28x8,256x28x32", help="CHANNELSxSIZExBATCH; empty: none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--commit", default="", help="written into the result")
@@ -157,24 +300,30 @@ def main() -> int:
 
     driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip()
     result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": driver, "torch": torch.__version__, "commit": options.commit,
-                              "size": options.size, "layers": options.layers, "products": []}  # fmt: skip
+                              "size": options.size, "layers": options.layers, "products": [], "convolutions": []}  # fmt: skip
     wrong = False
-    for rows in (int(text) for text in options.rows.split(",")):
+
+    def add(kind: str, title: str, known: dict[str, Any], measured: Any) -> None:
+        nonlocal wrong
+        try:
+            row = measured()
+        except Exception as error:  # noqa: BLE001 - one form must not end the others
+            row = known | {"error": f"{type(error).__name__}: {str(error)[:500]}", "agrees": False}
+        result[kind].append(row)
+        wrong = wrong or not row["agrees"]
+        tell(title, row)
+        if options.output:
+            pathlib.Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
+
+    for rows in (int(text) for text in options.rows.split(",") if text):
         for form in ("f16", "int8", "int4", "qdq"):
             if (form == "qdq") != (rows > 8) and form != "f16":
                 continue  # weights of few rows stay packed, products of many are of integers
-            try:
-                row = measure(form, rows, options)
-            except Exception as error:  # noqa: BLE001 - one form must not end the others
-                row = {"form": form, "rows": rows, "error": f"{type(error).__name__}: {str(error)[:500]}", "agrees": False}
-            result["products"].append(row)
-            wrong = wrong or not row["agrees"]
-            told = f"error {row['relative_error']:.1e}" if "relative_error" in row else row["error"]
-            if "us" in row:
-                told = f"{row['us']['ai_vmm']['median']:.1f} us, PyTorch f16 {row['us']['torch_f16_graph']['median']:.1f} ({row['ratio']:.2f}x), weights {row['weight_bytes'] / 2**20:.1f} MiB, {told}"
-            print(f"{rows:4} rows {form:5} {told}{'' if row['agrees'] else '  WRONG'}", flush=True)
-            if options.output:
-                pathlib.Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
+            add("products", f"{rows:4} rows", {"form": form, "rows": rows}, lambda form=form, rows=rows: measure(form, rows, options))
+    torch.backends.cudnn.benchmark = True
+    for text in (text for text in options.convolutions.split(",") if text):
+        for form in ("f16", "qdq", "qdq-u8"):
+            add("convolutions", f"{text:10}", {"form": form, "stack": text}, lambda form=form, text=text: measure_stack(form, text, options))
     return 1 if wrong else 0
 
 

@@ -41,7 +41,7 @@ using ai_vmm::ErrorCode;
 
 /// Buffers as in device/libraries.hpp.
 std::size_t buffer_count(const MatmulSpec& spec) { return 3U + (spec.bias ? 1 : 0) + (spec.residual ? 1 : 0); }
-std::size_t buffer_count(const ConvolutionSpec& spec) { return 3U + (spec.bias ? 1 : 0) + (spec.residual ? 1 : 0); }
+std::size_t buffer_count(const ConvolutionSpec& spec) { return 3U + (spec.scale ? 1 : 0) + (spec.bias ? 1 : 0) + (spec.residual ? 1 : 0); }
 std::size_t buffer_count(const AttentionSpec& spec) { return 4U + (spec.mask ? 1 : 0); }
 std::size_t buffer_count(const RecurrentSpec& spec) { return spec.cell == RecurrentSpec::Cell::lstm ? 7U : 5U; }
 

@@ -108,7 +108,7 @@ TEST(CudaFusion, TransposedConvolutionsOfPatchesAreProducts) {
     Builder b(graph);
     ConvolutionSpec spec{.channels_in = 16, .channels_out = 8};
     spec.transposed = true;
-    spec.type = Type::f16;
+    spec.type = spec.result = Type::f16;
     spec.in = {8, 8};
     spec.kernel = spec.stride = {2, 2};
     spec.out = {16, 16};
@@ -124,7 +124,7 @@ TEST(CudaFusion, TransposedConvolutionsOfPatchesAreProducts) {
     Graph network = products;
     Builder more(network);
     ConvolutionSpec next{.channels_in = 8, .channels_out = 8};
-    next.type = Type::f16;
+    next.type = next.result = Type::f16;
     next.in = next.out = {16, 16};
     next.kernel = next.stride = next.dilation = {1, 1};
     next.pad_begin = next.pad_end = {0, 0};

@@ -2,6 +2,7 @@
 // Every kind of library call on a GPU against a plain reference in double precision on the host. Skipped, saying so, where there is no GPU.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -186,6 +187,11 @@ protected:
         std::vector<std::vector<std::byte>> contents;
         for (std::size_t i = 0; i < extents.size(); ++i) {
             inputs.push_back(input(extents[i], static_cast<unsigned>(i + 1)));
+            if constexpr (std::is_same_v<Spec, ConvolutionSpec>) {
+                // Sums of products of up to 100 are no halves.
+                if (spec.scale && i == 3)
+                    std::ranges::transform(inputs.back(), inputs.back().begin(), [](double one) { return std::ldexp(one, -16); });
+            }
             contents.push_back(encode(extents[i].type, inputs.back()));
         }
         constexpr bool kAttention = std::is_same_v<Spec, AttentionSpec>;
@@ -384,7 +390,8 @@ Values convolution_reference(const ConvolutionSpec& s, const std::vector<Values>
         });
     }
     for (std::size_t i = 0; i < y.size(); ++i) {
-        if (s.bias) y[i] += in[3][i % static_cast<std::size_t>(s.channels_out)];
+        if (s.scale) y[i] *= in[3][i % static_cast<std::size_t>(s.channels_out)];
+        if (s.bias) y[i] += in[s.scale ? 4 : 3][i % static_cast<std::size_t>(s.channels_out)];
         if (s.residual) y[i] += in.back()[i];
         y[i] = activated(y[i], s.activation);
     }
@@ -398,8 +405,17 @@ ConvolutionSpec convolution(std::int64_t batch, std::int64_t channels_in, std::i
     s.dilation.assign(in.size(), dilation);
     s.pad_begin = s.pad_end = Dims(in.size(), pad);
     for (std::size_t i = 0; i < in.size(); ++i) s.out.push_back((in[i] + 2 * pad - dilation * (kernel[i] - 1) - 1) / stride + 1);
-    s.type = type;
+    s.type = s.result = type;
     s.bias_type = type;
+    return s;
+}
+
+/// Of i8: the sums in i32, or scaled to `result` and with a bias.
+ConvolutionSpec of_integers(ConvolutionSpec s, Type result) {
+    s.type = Type::i8;
+    s.result = result;
+    s.scale = s.bias = result != Type::i32;
+    s.bias_type = Type::f32;
     return s;
 }
 
@@ -414,7 +430,7 @@ ConvolutionSpec transposed(ConvolutionSpec s) {
 class ConvolutionOnDevice : public LibrariesOnDevice, public testing::WithParamInterface<Type> {
 protected:
     void verify(const ConvolutionSpec& spec, bool required = true) {
-        LibrariesOnDevice::verify(spec, required, tolerance(spec.type, spec.tf32),
+        LibrariesOnDevice::verify(spec, required, tolerance(spec.result, spec.tf32),
                                   [&spec](const std::vector<Values>& in) { return convolution_reference(spec, in); });
     }
     /// f32 without TF32 has fewer engines; what it lacks is reported, not failed.
@@ -480,6 +496,56 @@ TEST_P(ConvolutionOnDevice, Transposed) {
     verify(biased, false);
     verify(transposed(convolution(1, 32, 32, 1, {40}, {4}, 2, 1, 1, GetParam())), false);
 }
+
+/// Integers with sums of which every bit counts, or scaled to floats, f16 among them; GPUs before Ampere have no engines for those.
+class IntegerConvolutionOnDevice : public LibrariesOnDevice, public testing::WithParamInterface<Type> {
+protected:
+    static void verify(const ConvolutionSpec& spec, bool required) {
+        LibrariesOnDevice::verify(spec, required && device_->capabilities().compute_major >= 8, tolerance(spec.result),
+                                  [&spec](const std::vector<Values>& in) { return convolution_reference(spec, in); });
+    }
+    static ConvolutionSpec convolution(std::int64_t channels_in, std::int64_t channels_out, const Dims& in, const Dims& kernel, std::int64_t stride,
+                                       std::int64_t dilation, std::int64_t pad) {
+        return of_integers(cuda::convolution(2, channels_in, channels_out, 1, in, kernel, stride, dilation, pad, GetParam()), GetParam());
+    }
+};
+
+TEST_P(IntegerConvolutionOnDevice, Plain) {
+    verify(convolution(32, 64, {14, 14}, {3, 3}, 1, 1, 1), true);
+    verify(convolution(128, 128, {28, 28}, {3, 3}, 1, 1, 1), true);
+    verify(convolution(512, 64, {7, 7}, {3, 3}, 1, 1, 1), true);  // the largest sums
+    verify(convolution(64, 32, {14, 14}, {1, 1}, 2, 1, 0), true);
+}
+
+TEST_P(IntegerConvolutionOnDevice, StridesDilationAndUnevenPadding) {
+    verify(convolution(32, 64, {15, 15}, {3, 3}, 2, 1, 1), true);
+    verify(convolution(32, 32, {14, 14}, {3, 3}, 1, 2, 2), false);
+    verify(convolution(32, 32, {9, 20}, {5, 3}, 1, 1, 1), false);
+    ConvolutionSpec uneven = convolution(32, 32, {13, 13}, {3, 3}, 2, 1, 0);
+    uneven.pad_end = {1, 1};
+    for (std::size_t i = 0; i < 2; ++i) uneven.out[i] = (uneven.in[i] + 1 - 3) / 2 + 1;
+    verify(uneven, false);
+}
+
+TEST_P(IntegerConvolutionOnDevice, ChannelsThatFillNoVector) {
+    verify(convolution(36, 40, {14, 14}, {3, 3}, 1, 1, 1), false);
+    verify(convolution(48, 24, {14, 14}, {3, 3}, 1, 1, 1), false);
+}
+
+TEST_P(IntegerConvolutionOnDevice, ResidualAndActivation) {
+    if (GetParam() == Type::i32) GTEST_SKIP() << "floats alone";
+    for (const Activation activation : {Activation::none, Activation::relu, Activation::relu6, Activation::silu}) {
+        for (const bool residual : {false, true}) {
+            ConvolutionSpec spec = convolution(32, 64, {14, 14}, {3, 3}, 1, 1, 1);
+            spec.residual = residual;
+            spec.activation = activation;
+            verify(spec, false);
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Results, IntegerConvolutionOnDevice, testing::Values(Type::i32, Type::f16, Type::bf16, Type::f32),
+                         [](const auto& tested) { return std::string(to_string(tested.param)); });
 
 INSTANTIATE_TEST_SUITE_P(Types, ConvolutionOnDevice, testing::Values(Type::f32, Type::f16, Type::bf16),
                          [](const auto& tested) { return std::string(to_string(tested.param)); });

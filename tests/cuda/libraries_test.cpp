@@ -251,11 +251,19 @@ TEST(Specs, ExtentsCoverWhatIsTouched) {
                                          .kernel = {3, 3},
                                          .out = {6, 7},
                                          .type = Type::f16,
+                                         .result = Type::f16,
                                          .bias = true,
                                          .residual = true};
     EXPECT_EQ(buffers(convolution),
               (std::vector<BufferExtent>{
                   {Type::f16, 2 * 6 * 72}, {Type::f16, 4 * 3 * 9}, {Type::f16, 2 * 4 * 42}, {Type::f32, 4}, {Type::f16, 2 * 4 * 42}}));
+    ConvolutionSpec integers = convolution;
+    integers.type = Type::i8;
+    integers.scale = true;
+    EXPECT_EQ(buffers(integers),
+              (std::vector<BufferExtent>{
+                  {Type::i8, 2 * 6 * 72}, {Type::i8, 4 * 3 * 9}, {Type::f16, 2 * 4 * 42}, {Type::f32, 4}, {Type::f32, 4}, {Type::f16, 2 * 4 * 42}}));
+    EXPECT_NE(to_string(integers), to_string(convolution));
     const RecurrentSpec recurrence = {.cell = RecurrentSpec::Cell::lstm, .steps = 5, .batch = 2, .input = 3, .hidden = 4, .directions = 2};
     const auto extents = buffers(recurrence, 1000);
     ASSERT_EQ(extents.size(), 7U);

@@ -132,9 +132,10 @@ void convolve(const ConvolutionSpec& s, Buffers p) {
                         }
                     }
                     const std::int64_t at = ((n * s.out[0] + y) * s.out[1] + x) * s.channels_out + k;
-                    if (s.bias) sum += get(s.bias_type, p[3], k);
-                    if (s.residual) sum += get(s.type, p.back(), at);
-                    put(s.type, p[2], at, activated(s.activation, sum));
+                    if (s.scale) sum *= get(Type::f32, p[3], k);
+                    if (s.bias) sum += get(s.bias_type, p[s.scale ? 4 : 3], k);
+                    if (s.residual) sum += get(s.result, p.back(), at);
+                    put(s.result, p[2], at, activated(s.activation, sum));
                 }
             }
         }
@@ -191,7 +192,13 @@ std::unique_ptr<LibraryCall> LibraryDevice::make(const MatmulSpec& spec) {
 }
 
 std::unique_ptr<LibraryCall> LibraryDevice::make(const ConvolutionSpec& spec) {
-    if (!taken(spec.type) || spec.transposed || spec.kernel.size() != 2 || spec.activation == Activation::hard_swish) return nullptr;
+    // Integers with all that cuDNN documents: channels in fours, sums in i32 that nothing is added to, or scaled to floats.
+    const bool bare = !spec.bias && !spec.residual && spec.activation == Activation::none;
+    const bool integers = spec.type == Type::i8 && spec.channels_in % 4 == 0 && spec.channels_out % 4 == 0 && spec.groups == 1 &&
+                          (spec.scale ? taken(spec.result) : spec.result == Type::i32 && bare);
+    const bool floats = taken(spec.type) && spec.result == spec.type && !spec.scale;
+    if ((!floats && !integers) || spec.transposed || spec.kernel.size() != 2 || spec.activation == Activation::hard_swish) return nullptr;
+    if (takes_convolution && !takes_convolution(spec)) return nullptr;
     convolutions.push_back(spec);
     return call([spec](Buffers buffers) { convolve(spec, buffers); });
 }

@@ -20,7 +20,9 @@ public:
 
     /// Whether attention of a specification is taken. Default: all in f16 and bf16, as cuDNN's.
     std::function<bool(const AttentionSpec&)> takes_attention;
-    /// What was made, in order.
+    /// Whether a convolution that could be taken is. Default: all.
+    std::function<bool(const ConvolutionSpec&)> takes_convolution;
+    /// What was made, in order; of a network's convolutions of integers each is asked for once more before.
     std::vector<MatmulSpec> matmuls;
     std::vector<ConvolutionSpec> convolutions;
     std::vector<AttentionSpec> attentions;

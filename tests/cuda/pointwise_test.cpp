@@ -56,7 +56,7 @@ TEST(CudaPointwise, SinglePixelsOfAnyDepth) {
 
 ConvolutionSpec pointwise(std::int64_t batch, std::int64_t in, std::int64_t out, std::int64_t size, Activation activation = Activation::silu) {
     ConvolutionSpec spec{.batch = batch, .channels_in = in, .channels_out = out};
-    spec.type = spec.bias_type = Type::f16;
+    spec.type = spec.result = spec.bias_type = Type::f16;
     spec.in = spec.out = {size, size};
     spec.kernel = spec.stride = spec.dilation = {1, 1};
     spec.pad_begin = spec.pad_end = {0, 0};
@@ -78,7 +78,7 @@ TEST(CudaPointwise, IsForLittleWorkOfFewChannels) {
     strided.stride = {2, 2};
     EXPECT_FALSE(is_small_pointwise(strided));
     ConvolutionSpec wide = pointwise(1, 16, 96, 112);
-    wide.type = Type::f32;
+    wide.type = wide.result = Type::f32;
     EXPECT_FALSE(is_small_pointwise(wide));
 
     LibraryDevice device;
@@ -100,7 +100,7 @@ TEST(CudaPointwise, TheFormForGpusCompiles) {
                 Graph graph;
                 Builder b(graph);
                 ConvolutionSpec spec = pointwise(1, in, 96, size);
-                spec.type = spec.bias_type = type;
+                spec.type = spec.result = spec.bias_type = type;
                 spec.residual = true;
                 const ValueId y = b.convolution({b.input(type, {1, in, size, size}, "x"), b.input(type, {96, in, 1, 1}, "w"),
                                                  b.input(type, {96}, "b"), b.input(type, {1, 96, size, size}, "r")},

@@ -143,7 +143,7 @@ ConvolutionSpec spec_of(const Form& f, Type type = Type::f16) {
     spec.pad_end = dims(f.end);
     for (std::size_t d = 0; d < 2; ++d)
         spec.out.push_back((spec.in[d] + spec.pad_begin[d] + spec.pad_end[d] - (spec.kernel[d] - 1) * spec.dilation[d] - 1) / spec.stride[d] + 1);
-    spec.type = spec.bias_type = type;
+    spec.type = spec.result = spec.bias_type = type;
     return spec;
 }
 

@@ -94,7 +94,7 @@ KernelSource depthwise(Type type, std::int64_t batch, std::int64_t channels, std
     Builder b(graph);
     const std::int64_t out = (size + 2 * (kernel / 2) - kernel) / stride + 1;
     ConvolutionSpec spec{.batch = batch, .channels_in = channels, .channels_out = channels, .groups = channels};
-    spec.type = type;
+    spec.type = spec.result = type;
     spec.in = {size, size};
     spec.out = {out, out};
     spec.kernel = {kernel, kernel};

@@ -60,7 +60,7 @@ ConvolutionSpec spec_of(const Form& f, std::int64_t batch, Type type = Type::f16
     spec.dilation = {1, 1};
     spec.pad_begin = spec.pad_end = {0, 0};
     for (std::size_t d = 0; d < 2; ++d) spec.out.push_back(spec.in[d] * spec.kernel[d]);
-    spec.type = spec.bias_type = type;
+    spec.type = spec.result = spec.bias_type = type;
     spec.transposed = true;
     return spec;
 }

@@ -78,9 +78,10 @@ std::string accumulator_type(Type type) {
     return bits(type) == 64 ? "i64" : "i32";
 }
 
-/// "return activation(acc + bias + residual);" with both where they are.
-std::string finish_text(Type type, bool bias, const std::string& bias_read, bool residual, const std::string& residual_read, Activation activation) {
-    std::string text = fmt::format("const {} x = acc", accumulator_type(type));
+/// "return activation(sum + bias + residual);" with both where they are. @param type  of the result
+std::string finish_text(Type type, const std::string& sum, bool bias, const std::string& bias_read, bool residual, const std::string& residual_read,
+                        Activation activation) {
+    std::string text = fmt::format("const {} x = {}", accumulator_type(type), sum);
     if (bias) text += " + " + bias_read;
     if (residual) text += " + " + residual_read;
     return text + fmt::format("; return {};", activation_expression(activation, type));
@@ -95,7 +96,7 @@ Compute generic_matmul(const Graph& graph, const Node& node) {
     std::string body = fmt::format("{0} acc = 0; for (idx k = 0; k < (idx){1}; ++k) acc += ({0})in0({2}, {3}) * ({0})in1({4}, {5}); ", acc, spec.k,
                                    batch(0), spec.transpose_a ? "k, i1" : "i1, k", batch(1), spec.transpose_b ? "i2, k" : "k, i2");
     if (spec.alpha != 1) body += fmt::format("acc *= {}; ", literal(spec.type == Type::f64 ? Type::f64 : Type::f32, spec.alpha));
-    body += finish_text(spec.type, spec.bias, "in2(i2)", spec.residual, spec.bias ? "in3(i0, i1, i2)" : "in2(i0, i1, i2)", spec.activation);
+    body += finish_text(spec.type, "acc", spec.bias, "in2(i2)", spec.residual, spec.bias ? "in3(i0, i1, i2)" : "in2(i0, i1, i2)", spec.activation);
     const double k = static_cast<double>(spec.k);
     return {"Matmul", body, static_cast<int>(std::min<std::int64_t>(2 * spec.k, 1 << 20)), {k, k, 1, 1}, {}};
 }
@@ -132,8 +133,10 @@ Compute generic_convolution(const Graph& graph, const Node& node) {
                         weight, close);
     std::string at;
     for (std::size_t d = 0; d < spatial; ++d) at += fmt::format(", i{}", d + 2);
-    body += finish_text(spec.type, spec.bias, "in2(i1)", spec.residual, fmt::format("in{}(i0, i1{})", spec.bias ? 3 : 2, at), spec.activation);
-    return {spec.transposed ? "ConvolutionTranspose" : "Convolution", body, static_cast<int>(std::min(2 * taps, 1e6)), {taps, taps, 1, 1}, {}};
+    const int bias_at = spec.scale ? 3 : 2, residual_at = bias_at + (spec.bias ? 1 : 0);
+    body += finish_text(spec.result, spec.scale ? "(f32)acc * in2(i1)" : "acc", spec.bias, fmt::format("in{}(i1)", bias_at), spec.residual,
+                        fmt::format("in{}(i0, i1{})", residual_at, at), spec.activation);
+    return {spec.transposed ? "ConvolutionTranspose" : "Convolution", body, static_cast<int>(std::min(2 * taps, 1e6)), {taps, taps, 1, 1, 1}, {}};
 }
 
 }  // namespace ai_vmm::cuda

@@ -35,15 +35,17 @@ struct MatmulSpec {
     bool operator==(const MatmulSpec&) const = default;
 };
 
-/// Y = activation(conv(X, W) + bias + residual), cross-correlation with 1 to 3 spatial dimensions. Every tensor is channels-last in memory: X is (N,
-/// spatial.., C), W (K, spatial.., C / groups), Y and residual (N, spatial.., K). Buffers, in order: X, W, Y, then bias (K values) and residual where
-/// present.
+/// Y = activation(scale * conv(X, W) + bias + residual), cross-correlation with 1 to 3 spatial dimensions. Every tensor is channels-last in memory: X
+/// is (N, spatial.., C), W (K, spatial.., C / groups), Y and residual (N, spatial.., K). Buffers, in order: X, W, Y, then scale (K values of f32),
+/// bias (K values) and residual where present. X and W of i8 are added up in i32, and what lies outside X counts as 0.
 struct ConvolutionSpec {
     std::int64_t batch = 1, channels_in = 0, channels_out = 0, groups = 1;
     Dims in, kernel, out;  ///< spatial sizes
     Dims stride, dilation, pad_begin, pad_end;
-    Type type = Type::f32;  ///< of every tensor but the bias
+    Type type = Type::f32;    ///< of X and W
+    Type result = Type::f32;  ///< of Y and residual: `type`; with X and W of i8 i32, or a float where there is a scale
     Type bias_type = Type::f32;
+    bool scale = false;  ///< of sums of i8 alone
     bool bias = false, residual = false;
     bool tf32 = false;
     bool transposed = false;  ///< the gradient with respect to the input: X and Y change places, W stays (C_in, spatial.., C_out / groups)

@@ -174,7 +174,7 @@ ValueId Builder::packed_product(std::vector<ValueId> inputs, const PackedProduct
 ValueId Builder::convolution(std::vector<ValueId> inputs, ConvolutionSpec spec) {
     Dims out{spec.batch, spec.channels_out};
     out.insert(out.end(), spec.out.begin(), spec.out.end());
-    const Type type = spec.type;
+    const Type type = spec.result;
     return add_node({{type, std::move(out)}}, std::move(inputs), Convolution{std::move(spec)}).front();
 }
 

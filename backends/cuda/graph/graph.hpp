@@ -98,8 +98,8 @@ struct PackedProduct {
     bool scale = false, zero = false;
 };
 
-/// Inputs: X (N, C, spatial..), W (K, C/groups, spatial..), bias (K), residual (N, K, spatial..), as logical shapes; memory is channels-last.
-/// Transposed: W (C, K/groups, spatial..).
+/// Inputs: X (N, C, spatial..), W (K, C/groups, spatial..), then scale (K, f32), bias (K) and residual (N, K, spatial..) where spec says so, as
+/// logical shapes; memory is channels-last. Transposed: W (C, K/groups, spatial..).
 struct Convolution {
     ConvolutionSpec spec;
 };

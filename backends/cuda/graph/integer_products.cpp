@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Products of quantised values with quantised weights, in integers.
+/// Products and convolutions of quantised values with quantised weights, in integers.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 
 #include "graph/compressed.hpp"
 #include "graph/passes.hpp"
+#include "graph/window_sums.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
@@ -19,13 +20,16 @@ namespace {
 /// The tensor cores' integers come in sixteens along k; a smaller k is not worth the pass that makes numbers of the sums. With a larger one sums of
 /// columns times a zero point may overflow.
 constexpr std::int64_t kDepthUnit = 16, kLeastDepth = 64, kMostDepth = 1 << 15;
-constexpr std::int64_t kLeastChannels = 128;
+/// Of a convolution: of single pixels, and of windows, whose depth is that many times their taps.
+constexpr std::int64_t kLeastChannels = 128, kLeastWindowChannels = 32;
 /// A convolution in 16 bits is stored with all that follows it up to the next quantisation: 2 bytes an element, read once and written once more. Sums
-/// in i32 and what is made of them are 3 bytes more, for which k / n bytes less are read and k products take half the time, which on an H100 is that
-/// of a byte in memory for 256 of them.
-bool worth_its_sums(std::int64_t n, std::int64_t k) { return k * (256 + n) >= 3 * 256 * n; }
-/// cuBLASLt's columns of i8 come in fours.
-constexpr std::int64_t kColumnUnit = 4;
+/// in i32 and what is made of them are 3 bytes more, for which a byte less is read of each of `in` elements for `out` results, and `depth` products
+/// take half the time, which on an H100 is that of a byte in memory for 256 of them.
+bool worth_its_sums(std::int64_t in, std::int64_t out, std::int64_t depth) { return 256 * in + depth * out >= 3 * 256 * out; }
+/// cuBLASLt's columns of i8 come in fours. cuDNN's engines store 16 bytes, which eight halves are.
+constexpr std::int64_t kColumnUnit = 4, kResultUnit = 8;
+/// The largest offset with which the sums of kMostDepth weights stay i32: a zero point, and 128 for what has no sign.
+constexpr double kMostOffset = 255 + 128;
 /// Of floats; fewer rows are bound by reading the matrix, which PackedProduct does without making integers of what it is multiplied with.
 constexpr std::int64_t kLeastRows = 9;
 
@@ -37,13 +41,25 @@ struct Quantised {
     ValueId zero = -1;
 };
 
+/// (1, n, k) of 8 bits, of which less `zero` i8 is left, and their scales (1, n, 1) if they have some.
+struct QuantisedMatrix {
+    PackedMatrix packed;
+    std::int64_t zero = 0;
+};
+
+bool is_narrow_float(Type type) { return type == Type::f16 || type == Type::bf16; }
+
 class IntegerProducts final : public CompressedRewriter {
 public:
-    using CompressedRewriter::CompressedRewriter;
+    IntegerProducts(Graph graph, const std::function<bool(const ConvolutionSpec&)>& takes) : CompressedRewriter(std::move(graph)), takes_(takes) {}
 
 private:
     std::optional<ValueId> rewrite(const Node& node) override {
-        if (const auto* convolution = std::get_if<Convolution>(&node.what)) return of_pixels(node, ConvolutionSpec(convolution->spec));
+        if (const auto* convolution = std::get_if<Convolution>(&node.what)) {
+            const ConvolutionSpec& spec = convolution->spec;
+            if (auto done = of_pixels(node, spec)) return done;
+            return of_windows(node, spec);
+        }
         const auto* matmul = std::get_if<Matmul>(&node.what);
         if (matmul == nullptr) return std::nullopt;
         const MatmulSpec& spec = matmul->spec;
@@ -64,35 +80,59 @@ private:
     /// @param column  the dimensions of a value for each column beside it
     std::optional<ValueId> of_floats(ValueId left, ValueId right, const MatmulSpec& spec, const Dims& column,
                                      const std::function<ValueId(ValueId)>& shown) {
-        ViewChain rows, columns;
-        const auto weights = compressed_behind(right, columns);
+        const auto b = quantised_matrix(right, spec.transpose_b, spec.k);
+        if (!b) return std::nullopt;
+        ViewChain rows;
+        const auto a = quantised_behind(left, rows);
+        if (!a) return std::nullopt;
+        const auto [product, sums] = multiply(append(builder(), rows), b->packed.weights, b->zero, spec, a->offset != 0);
+        const ValueId correction = a->offset != 0 ? builder().reshape(sums, column) : -1;
+        return numbers(spec.result, shown(product), correction, *a, b->packed.scale, column);
+    }
+
+    /// Weights of k numbers for each of n, all k with one scale.
+    std::optional<QuantisedMatrix> quantised_matrix(ValueId id, bool transposed, std::int64_t k) {
+        ViewChain chain;
+        const auto weights = compressed_behind(id, chain);
         if (!weights) return std::nullopt;
         const auto zero = uniform_zero(*weights);
         if (!zero || !fits_i8(value(weights->packed), *zero)) return std::nullopt;
-        const auto root = behind_views(left, rows, false);
-        if (!root || constant(*root)) return std::nullopt;
-        const auto a = quantised(*root);
-        if (!a) return std::nullopt;
-        const auto b = matrix(right, spec.transpose_b);
-        if (!b || b->group != spec.k) return std::nullopt;
-        rows.source = a->q;
-        const auto [product, sums] = multiply(append(builder(), rows), b->weights, *zero, spec, a->offset != 0);
+        const auto made = matrix(id, transposed);
+        if (!made || made->group != k) return std::nullopt;
+        return QuantisedMatrix{*made, *zero};
+    }
 
-        std::vector<ValueId> inputs{shown(product)};
+    /// What is multiplied, behind views. @param chain  the same over its integers
+    std::optional<Quantised> quantised_behind(ValueId id, ViewChain& chain) {
+        const auto root = behind_views(id, chain, false);
+        if (!root || constant(*root)) return std::nullopt;
+        const auto found = quantised(*root);
+        if (found) chain.source = found->q;
+        return found;
+    }
+
+    /// (sums + offset * correction) * scale * scales. @param correction  sums of weights, -1 where the offset is 0; `scales` (1, n, 1) are shown as
+    /// `column`
+    ValueId numbers(Type type, ValueId sums, ValueId correction, const Quantised& a, ValueId scales, const Dims& column) {
+        std::vector<ValueId> inputs{sums};
         std::string sum = "(f32)a";
-        if (a->offset != 0) {
-            inputs.push_back(builder().reshape(sums, column));
-            const bool whole = a->offset == std::nearbyint(a->offset);
-            sum = whole ? fmt::format("(f32)(a + b * {})", static_cast<std::int64_t>(a->offset))
-                        : fmt::format("((f32)a + (f32)b * {})", literal(Type::f32, a->offset));
+        if (correction >= 0) {
+            inputs.push_back(correction);
+            const bool whole = a.offset == std::nearbyint(a.offset) && std::abs(a.offset) <= kMostOffset;
+            sum = whole ? fmt::format("(f32)(a + b * {})", static_cast<std::int64_t>(a.offset))
+                        : fmt::format("((f32)a + (f32)b * {})", literal(Type::f32, a.offset));
         }
-        std::string factor = literal(Type::f32, a->scale);
-        if (b->scale >= 0) {
-            // Once for all rows.
-            inputs.push_back(builder().pointwise("Scale", Type::f32, {builder().reshape(b->scale, column)}, "a * " + factor));
+        std::string factor = literal(Type::f32, a.scale);
+        if (scales >= 0) {
+            inputs.push_back(joined_scales(scales, a.scale, column));
             factor = static_cast<char>('a' + inputs.size() - 1);
         }
-        return builder().pointwise("Dequantize", spec.result, std::move(inputs), fmt::format("{} * {}", sum, factor), 3);
+        return builder().pointwise("Dequantize", type, std::move(inputs), fmt::format("{} * {}", sum, factor), 3);
+    }
+
+    /// Both scales in one, once for all rows.
+    ValueId joined_scales(ValueId scales, double scale, const Dims& column) {
+        return builder().pointwise("Scale", Type::f32, {builder().reshape(scales, column)}, "a * " + literal(Type::f32, scale));
     }
 
     /// A convolution of single pixels is a product over them; channels lie side by side anyway.
@@ -111,7 +151,7 @@ private:
         product.type = product.result = spec.type;
         const bool floats = spec.type == Type::f32 || spec.type == Type::f16 || spec.type == Type::bf16;
         if (!floats || product.m < kLeastRows || product.k < kLeastChannels || product.k > kMostDepth || product.k % kDepthUnit != 0 ||
-            product.n % kColumnUnit != 0 || (spec.type != Type::f32 && !worth_its_sums(product.n, product.k)))
+            product.n % kColumnUnit != 0 || (spec.type != Type::f32 && !worth_its_sums(product.k, product.n, product.k)))
             return std::nullopt;
         const std::size_t rank = spec.in.size() + 2;
         std::vector<int> last(rank), back(rank);  // channels to the end, and back
@@ -125,6 +165,116 @@ private:
         const ValueId rows = builder().reshape(builder().transpose(node.inputs[0], last), {1, product.m, product.k});
         const ValueId matrix = builder().reshape(node.inputs[1], {1, product.n, product.k});
         return of_floats(rows, matrix, product, column, [&](ValueId sums) { return builder().transpose(builder().reshape(sums, pixels), back); });
+    }
+
+    /// Convolutions of two dimensions, where a library takes their integers.
+    std::optional<ValueId> of_windows(const Node& node, const ConvolutionSpec& spec) {
+        if (!has_windows(spec)) return std::nullopt;
+        if (spec.type == Type::i32) return of_integer_windows(node, spec);
+        if (spec.type != Type::f32 && !is_narrow_float(spec.type)) return std::nullopt;
+        const std::int64_t depth = depth_of(spec);
+        const auto w = quantised_matrix(builder().reshape(node.inputs[1], {1, spec.channels_out, depth}), true, depth);
+        if (!w) return std::nullopt;
+        ViewChain pixels;
+        const auto x = quantised_behind(node.inputs[0], pixels);
+        if (!x) return std::nullopt;
+        const ValueId weights = filters(w->packed.weights, w->zero, spec);
+        if (auto done = scaled_windows(pixels, *x, weights, w->packed.scale, spec)) return done;
+        const ConvolutionSpec summed = summed_integers(spec);
+        if (!worth_summing(spec) || !takes_(summed)) return std::nullopt;
+        const auto inside = x->offset != 0 ? window_sums(builder(), weights, spec) : std::optional<ValueId>(-1);
+        if (!inside) return std::nullopt;
+        const ValueId sums = builder().convolution({append(builder(), pixels), weights}, summed);
+        return numbers(spec.type, sums, *inside, *x, w->packed.scale, {1, spec.channels_out, 1, 1});
+    }
+
+    /// In 16 bits the library stores what it would of floats: it scales the sums and adds what the offset comes to before it rounds them. That is one
+    /// number for each channel where the image has the number that stands for 0 around it.
+    std::optional<ValueId> scaled_windows(const ViewChain& pixels, const Quantised& x, ValueId weights, ValueId scales, const ConvolutionSpec& spec) {
+        const bool shifted = x.offset != 0, has_zero = x.offset == std::nearbyint(x.offset) && x.offset >= -127 && x.offset <= 128;
+        if (!is_narrow_float(spec.type) || !has_zero) return std::nullopt;
+        ConvolutionSpec scaled = scaled_integers(shifted ? without_padding(spec) : spec);
+        if (!takes_(scaled)) return std::nullopt;
+        ValueId q = append(builder(), pixels);
+        const std::vector<float> each(static_cast<std::size_t>(spec.channels_out), static_cast<float>(x.scale)), nothing(each.size());
+        const ValueId scale = scales >= 0 ? joined_scales(scales, x.scale, {spec.channels_out}) : builder().constant_f32({spec.channels_out}, each);
+        ValueId bias = -1;
+        if (shifted) {
+            const auto sums = window_sums(builder(), weights, scaled);
+            if (!sums) return std::nullopt;
+            bias = builder().pointwise("Correction", Type::f32, {scale, builder().reshape(*sums, {spec.channels_out})},
+                                       "a * (f32)b * " + literal(Type::f32, x.offset));
+            q = surrounded(q, spec, static_cast<std::int64_t>(-x.offset));
+        } else {
+            bias = builder().constant_f32({spec.channels_out}, nothing);
+        }
+        return builder().convolution({q, weights, scale, bias}, std::move(scaled));
+    }
+
+    /// The image of `spec` with `number` in place of its padding.
+    ValueId surrounded(ValueId q, const ConvolutionSpec& spec, std::int64_t number) {
+        const Dims out = without_padding(spec).in;
+        if (out == spec.in) return q;
+        std::string outside, at;
+        for (std::size_t d = 0; d < 2; ++d) {
+            outside +=
+                fmt::format("{0}i{1} < (idx){2} || i{1} >= (idx){3}", d == 0 ? "" : " || ", d + 2, spec.pad_begin[d], spec.pad_begin[d] + spec.in[d]);
+            at += fmt::format(", i{} - (idx){}", d + 2, spec.pad_begin[d]);
+        }
+        const std::string form = "if ({}) return {}; return in0(i0, i1{});", padding = literal(Type::i32, static_cast<double>(number));
+        Compute pad;
+        pad.op = "PadIntegers";
+        pad.body = fmt::format(fmt::runtime(form), outside, padding, at);
+        pad.across = fmt::format(fmt::runtime(form), outside, fmt::format("FILLED({})", padding), at);
+        pad.cost = 0;
+        pad.reads = {static_cast<double>(elements(spec.in)) / static_cast<double>(elements(out))};
+        return builder().compute(Type::i8, {spec.batch, spec.channels_in, out[0], out[1]}, {q}, std::move(pad));
+    }
+
+    /// Of an image that has its padding around it.
+    [[nodiscard]] static ConvolutionSpec without_padding(ConvolutionSpec spec) {
+        for (std::size_t d = 0; d < spec.in.size(); ++d) spec.in[d] += spec.pad_begin[d] + spec.pad_end[d];
+        spec.pad_begin.assign(spec.in.size(), 0);
+        spec.pad_end.assign(spec.in.size(), 0);
+        return spec;
+    }
+
+    [[nodiscard]] static std::int64_t depth_of(const ConvolutionSpec& spec) { return spec.channels_in * elements(spec.kernel); }
+
+    /// Whether it is a plain convolution of windows of integers that fit what the libraries take.
+    [[nodiscard]] static bool has_windows(const ConvolutionSpec& spec) {
+        if (spec.in.size() != 2 || spec.transposed || spec.groups != 1 || spec.bias || spec.residual || spec.activation != Activation::none)
+            return false;
+        const auto not_cut = [](const Dims& dims) { return std::ranges::all_of(dims, [](std::int64_t size) { return size >= 0; }); };
+        return spec.channels_in >= kLeastWindowChannels && spec.channels_in % kDepthUnit == 0 && spec.channels_out % kResultUnit == 0 &&
+               depth_of(spec) >= kLeastDepth && depth_of(spec) <= kMostDepth && not_cut(spec.pad_begin) && not_cut(spec.pad_end);
+    }
+
+    [[nodiscard]] static bool worth_summing(const ConvolutionSpec& spec) {
+        if (elements(spec.kernel) == 1 && spec.channels_in < kLeastChannels) return false;
+        return spec.type == Type::f32 || worth_its_sums(spec.channels_in * elements(spec.in), spec.channels_out * elements(spec.out), depth_of(spec));
+    }
+
+    /// The sums in i32.
+    [[nodiscard]] static ConvolutionSpec summed_integers(ConvolutionSpec spec) {
+        spec.type = Type::i8;
+        spec.result = spec.bias_type = Type::i32;
+        return spec;
+    }
+    /// The sums scaled and stored as the floats are, with a bias, to which the model's is added.
+    [[nodiscard]] static ConvolutionSpec scaled_integers(ConvolutionSpec spec) {
+        spec.result = spec.type;
+        spec.type = Type::i8;
+        spec.bias_type = Type::f32;
+        spec.scale = spec.bias = true;
+        return spec;
+    }
+
+    /// Weights of 8 bits less their zero as a convolution reads them.
+    ValueId filters(ValueId weights, std::int64_t zero, const ConvolutionSpec& spec) {
+        Dims dims{spec.channels_out, spec.channels_in};
+        dims.insert(dims.end(), spec.kernel.begin(), spec.kernel.end());
+        return builder().reshape(less(weights, zero), dims);
     }
 
     /// q - zero of weights where all have one zero; none where they differ or are no integers.
@@ -166,7 +316,8 @@ private:
         return quantised_[id] = made;
     }
 
-    /// FakeQuantize of one range for all: its steps, counted from -128. What is no number counts as 0, and does not come out as none.
+    /// FakeQuantize of one range for all: its steps, counted from -128, or -127 where there are 255, so that a symmetric range has no offset. What is
+    /// no number counts as 0, and does not come out as none.
     std::optional<Quantised> fake_quantized(ValueId id) {
         const Compute* what = operation(id, "FakeQuantize");
         if (what == nullptr || !is_float(value(id).type) || value(id).type == Type::f64) return std::nullopt;
@@ -183,15 +334,17 @@ private:
             range[k] = *bound;
         }
         if (!(range[0] < range[1]) || !(range[2] < range[3])) return std::nullopt;
-        const int steps = levels - 1;
+        const int steps = levels - 1, least = -(levels / 2);
         Quantised made;
         made.scale = (range[3] - range[2]) / steps;
-        made.offset = 128 + range[2] / made.scale;
+        made.offset = range[2] / made.scale - least;
+        // The ends of a range are rounded to f32; what misses a whole number of steps by no more is one.
+        if (std::abs(made.offset - std::nearbyint(made.offset)) < 1e-4) made.offset = std::nearbyint(made.offset);
         if (!std::isfinite(made.offset) || !std::isnormal(static_cast<float>(made.scale))) return std::nullopt;
         const std::string low = literal(Type::f32, range[0]), high = literal(Type::f32, range[1]);
         made.q = builder().pointwise("Quantize", Type::i8, {inputs[0]},
-                                     fmt::format("a <= {0} ? -128 : (a > {1} ? {2} : (i32)rintf((a - {0}) / ({1} - {0}) * {3}) - 128)", low, high,
-                                                 steps - 128, literal(Type::f32, steps)),
+                                     fmt::format("a <= {0} ? {4} : (a > {1} ? {2} : (i32)rintf((a - {0}) / ({1} - {0}) * {3}) + {4})", low, high,
+                                                 steps + least, literal(Type::f32, steps), literal(Type::i32, least)),
                                      8);
         return made;
     }
@@ -236,13 +389,34 @@ private:
         rows.source = as_i8(a->q, a->offset);
         columns.source = b->q;
         if (!spec.transpose_b) columns.transpose({0, 2, 1});
-        const bool shifted = a->offset != 0 || a->zero >= 0;
-        const auto [product, sums] = multiply(append(builder(), rows), append(builder(), columns), zero, spec, shifted);
-        if (!shifted) return product;
-        std::vector<ValueId> inputs{product, sums};
-        std::string offset = std::to_string(static_cast<std::int64_t>(a->offset));
-        if (a->zero >= 0) {
-            inputs.push_back(builder().reshape(a->zero, {1, 1, 1}));
+        const auto [product, sums] = multiply(append(builder(), rows), append(builder(), columns), zero, spec, is_shifted(*a));
+        return is_shifted(*a) ? unshifted(product, sums, *a) : product;
+    }
+
+    /// As ConvInteger has them.
+    std::optional<ValueId> of_integer_windows(const Node& node, const ConvolutionSpec& spec) {
+        const auto w = converted(node.inputs[1], true);
+        if (!w || w->zero >= 0) return std::nullopt;
+        const auto zero = static_cast<std::int64_t>(-w->offset);
+        auto x = converted(node.inputs[0], false);
+        const ConvolutionSpec integers = summed_integers(spec);
+        if (!x || !fits_i8(value(w->q), zero) || !takes_(integers)) return std::nullopt;
+        const ValueId q = as_i8(x->q, x->offset);
+        const ValueId weights = filters(w->q, zero, spec);
+        if (!is_shifted(*x)) return builder().convolution({q, weights}, integers);
+        const auto inside = window_sums(builder(), weights, spec);
+        if (!inside) return std::nullopt;
+        return unshifted(builder().convolution({q, weights}, integers), *inside, *x);
+    }
+
+    [[nodiscard]] static bool is_shifted(const Quantised& a) { return a.offset != 0 || a.zero >= 0; }
+
+    /// What the sums would be of q - zero + offset. @param weight_sums  broadcast to `sums`
+    ValueId unshifted(ValueId sums, ValueId weight_sums, const Quantised& a) {
+        std::vector<ValueId> inputs{sums, weight_sums};
+        std::string offset = std::to_string(static_cast<std::int64_t>(a.offset));
+        if (a.zero >= 0) {
+            inputs.push_back(builder().reshape(a.zero, Dims(dims(sums).size(), 1)));
             offset = fmt::format("({} - (i32)c)", offset);
         }
         return builder().pointwise("Unshift", Type::i32, std::move(inputs), fmt::format("a + b * {}", offset), 2);
@@ -290,10 +464,15 @@ private:
 
     // --- Both.
 
+    /// Weights of 8 bits less their zero, as i8.
+    ValueId less(ValueId weights, std::int64_t zero) {
+        if (value(weights).type == Type::i8 && zero == 0) return weights;
+        return builder().pointwise("Shift", Type::i8, {weights}, fmt::format("(i32)a - ({})", zero));
+    }
+
     /// A (1, m, k) of i8 times weights (1, n, k) less `zero`, and with `summed` the sums of those over k (1, 1, n).
     std::pair<ValueId, ValueId> multiply(ValueId a, ValueId weights, std::int64_t zero, const MatmulSpec& spec, bool summed) {
-        ValueId b = weights;
-        if (value(b).type != Type::i8 || zero != 0) b = builder().pointwise("Shift", Type::i8, {weights}, fmt::format("(i32)a - ({})", zero));
+        const ValueId b = less(weights, zero);
         MatmulSpec integers;
         integers.m = spec.m;
         integers.n = spec.n;
@@ -308,6 +487,7 @@ private:
         return {product, builder().reshape(builder().rowwise(Type::i32, {b}, std::move(sums)), {1, 1, spec.n})};
     }
 
+    const std::function<bool(const ConvolutionSpec&)>& takes_;
     std::map<ValueId, std::optional<Quantised>> quantised_;
 };
 
@@ -321,6 +501,8 @@ std::string fake_quantize_expression(Type type, std::int64_t levels) {
                        wide == Type::f64 ? "" : "f", literal(wide, static_cast<double>(levels - 1)));
 }
 
-Graph integer_products(Graph graph) { return IntegerProducts(std::move(graph)).run(); }
+Graph integer_products(Graph graph, const std::function<bool(const ConvolutionSpec&)>& takes) {
+    return IntegerProducts(std::move(graph), takes).run();
+}
 
 }  // namespace ai_vmm::cuda

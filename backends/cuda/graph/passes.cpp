@@ -45,6 +45,9 @@ std::string renumbered(const std::string& body, const std::vector<int>& to) {
     return out;
 }
 
+/// Sums of integers, which are no numbers yet.
+bool gives_sums(const ConvolutionSpec& spec) { return spec.result != spec.type && !is_float(spec.result); }
+
 class Fuse final : public Rewriter {
 public:
     Fuse(Graph graph, const FuseOptions& options) : Rewriter(std::move(graph)), options_(options) {}
@@ -106,7 +109,7 @@ private:
         const Node* found = producer(id);
         if (found == nullptr || !std::holds_alternative<Convolution>(found->what)) return std::nullopt;
         Convolution what = std::get<Convolution>(found->what);
-        if (what.spec.activation != Activation::none) return std::nullopt;
+        if (what.spec.activation != Activation::none || gives_sums(what.spec)) return std::nullopt;
         what.spec.activation = activation;
         return builder().convolution(std::vector<ValueId>(found->inputs), what.spec);
     }
@@ -172,7 +175,7 @@ private:
         const Node* found = producer(id);
         if (found == nullptr || !used_once(id) || !std::holds_alternative<Convolution>(found->what)) return std::nullopt;
         Convolution what = std::get<Convolution>(found->what);
-        if (what.spec.activation != Activation::none || value(other).type != what.spec.type) return std::nullopt;
+        if (what.spec.activation != Activation::none || gives_sums(what.spec) || value(other).type != what.spec.result) return std::nullopt;
         const Dims& out = dims(node.outputs.front());
         if (out != dims(id)) return std::nullopt;
         const Dims& added = dims(other);
@@ -181,10 +184,13 @@ private:
         const std::size_t spatial = out.size() - 2;
         const bool per_channel =
             elements(added) == what.spec.channels_out && added.size() >= spatial + 1 && added[added.size() - spatial - 1] == what.spec.channels_out;
-        if (!what.spec.bias && !what.spec.residual && per_channel) {
+        if (what.spec.scale && what.spec.bias && !what.spec.residual && per_channel) {
+            const ValueId bias = inputs[3];
+            inputs[3] = builder().pointwise("Add", what.spec.bias_type, {bias, builder().reshape(other, {what.spec.channels_out})}, "a + b");
+        } else if (!what.spec.bias && !what.spec.residual && per_channel) {
             what.spec.bias = true;
             what.spec.bias_type = value(other).type;
-            inputs.insert(inputs.begin() + 2, builder().reshape(other, {what.spec.channels_out}));
+            inputs.insert(inputs.begin() + (what.spec.scale ? 3 : 2), builder().reshape(other, {what.spec.channels_out}));
         } else if (!what.spec.residual && added == out && !what.spec.transposed) {
             what.spec.residual = true;
             inputs.push_back(other);

@@ -75,6 +75,20 @@ std::optional<fe::PointwiseMode_t> pointwise(Activation activation) {
     }
 }
 
+/// How the sums of a convolution leave it.
+struct Sums {
+    fe::DataType_t type = fe::DataType_t::FLOAT;
+    bool copied = false;  ///< by an operation behind it that changes nothing
+};
+
+/// What to ask the library for, in this order. It adds i8 up in i32 in any case, but versions differ in what their engines want to see behind that:
+/// NVIDIA's example has the copy.
+std::vector<Sums> forms_of(const ConvolutionSpec& s) {
+    if (s.type != Type::i8) return {{}};
+    if (s.scale) return {{fe::DataType_t::INT32}, {fe::DataType_t::FLOAT}};
+    return {{fe::DataType_t::INT32}, {fe::DataType_t::INT32, true}};
+}
+
 /// Numerics of engines that a specification does not allow.
 std::vector<fe::NumericalNote_t> refused_notes(bool true_f32) {
     std::vector<fe::NumericalNote_t> notes = {fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::WINOGRAD_TILE_13x13,
@@ -174,10 +188,10 @@ public:
     }
 
 private:
-    [[nodiscard]] std::shared_ptr<Graph> empty_graph(Type type) const {
+    [[nodiscard]] std::shared_ptr<Graph> empty_graph(fe::DataType_t type) const {
         auto graph = std::make_shared<Graph>();
         const Capabilities& device = device_.capabilities();
-        graph->set_io_data_type(*data_type(type))
+        graph->set_io_data_type(type)
             .set_intermediate_data_type(fe::DataType_t::FLOAT)
             .set_compute_data_type(fe::DataType_t::FLOAT)
             .set_sm_version(device.compute_major * 10 + device.compute_minor);
@@ -185,6 +199,8 @@ private:
         return graph;
     }
 
+    /// @param type  of X and W; `result` of Y
+    [[nodiscard]] std::shared_ptr<Graph> describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, const Sums& sums) const;
     /// The call for a graph, from a stored choice, by measuring or by the library's own order.
     [[nodiscard]] std::unique_ptr<LibraryCall> finish(const std::function<std::shared_ptr<Graph>()>& describe_graph,
                                                       std::span<const BufferExtent> extents, const std::string& text,
@@ -295,6 +311,16 @@ ConvolutionSpec with_height(ConvolutionSpec s) {
     return s;
 }
 
+/// i8 with sums in i32, or scaled to floats, and floats all through.
+std::optional<std::pair<fe::DataType_t, fe::DataType_t>> types_of(const ConvolutionSpec& s) {
+    const auto result = data_type(s.result);
+    if (s.type != Type::i8) return result && s.result == s.type && !s.scale ? std::optional(std::pair(*result, *result)) : std::nullopt;
+    if (s.transposed) return {};
+    if (s.scale) return result ? std::optional(std::pair(fe::DataType_t::INT8, *result)) : std::nullopt;
+    if (s.result != Type::i32 || s.bias || s.residual || s.activation != Activation::none) return {};
+    return std::pair(fe::DataType_t::INT8, fe::DataType_t::INT32);
+}
+
 bool well_formed(const ConvolutionSpec& s) {
     const std::size_t rank = s.in.size();
     if (rank < 1 || rank > 3 || s.batch <= 0 || s.groups <= 0 || s.channels_in <= 0 || s.channels_out <= 0) return false;
@@ -305,49 +331,65 @@ bool well_formed(const ConvolutionSpec& s) {
     return elements(s.in) > 0 && elements(s.out) > 0 && elements(s.kernel) > 0;
 }
 
-std::unique_ptr<LibraryCall> OpenCudnn::make(const ConvolutionSpec& given, const Tuning& tuning) {
-    const auto type = data_type(given.type);
-    const auto bias_type = data_type(given.bias_type);
-    const auto mode = pointwise(given.activation);
-    if (!type || !well_formed(given) || (given.bias && !bias_type) || (given.activation != Activation::none && !mode)) return nullptr;
-    const ConvolutionSpec s = with_height(given);
-    const auto describe_graph = [&] {
-        auto graph = empty_graph(s.type);
-        const Dims x_dims = joined(s.batch, s.channels_in, s.in);
-        const Dims y_dims = joined(s.batch, s.channels_out, s.out);
-        const Dims w_dims =
-            s.transposed ? joined(s.channels_in, s.channels_out / s.groups, s.kernel) : joined(s.channels_out, s.channels_in / s.groups, s.kernel);
-        const Tensor x = tensor(*graph, 1, x_dims, channels_last(x_dims), *type);
-        const Tensor w = tensor(*graph, 2, w_dims, channels_last(w_dims), *type);
-        const auto convolved = [&](auto attributes) {
-            attributes.set_pre_padding(s.pad_begin).set_post_padding(s.pad_end).set_stride(s.stride).set_dilation(s.dilation);
-            return attributes;
-        };
-        Tensor y = s.transposed ? graph->conv_dgrad(x, w, convolved(fe::graph::Conv_dgrad_attributes()))
-                                : graph->conv_fprop(x, w, convolved(fe::graph::Conv_fprop_attributes()));
-        y->set_dim(y_dims).set_stride(channels_last(y_dims));
-        const auto add = [&](const Tensor& other) {
-            y = graph->pointwise(y, other, fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::ADD));
-            y->set_dim(y_dims).set_stride(channels_last(y_dims));
-        };
-        std::int64_t uid = 4;
-        Tensor bias;
-        if (s.bias) {
-            const Dims bias_dims = joined(1, s.channels_out, Dims(s.out.size(), 1));
-            bias = tensor(*graph, uid++, bias_dims, channels_last(bias_dims), *bias_type);
-        }
-        if (s.residual) add(tensor(*graph, uid, y_dims, channels_last(y_dims), *type));  // first: the order that cuDNN's fused engines know
-        if (s.bias) add(bias);
-        if (mode) {
-            auto attributes = fe::graph::Pointwise_attributes().set_mode(*mode);
-            if (s.activation == Activation::relu6) attributes.set_relu_lower_clip(0.0F).set_relu_upper_clip(6.0F);
-            y = graph->pointwise(y, attributes);
-            y->set_dim(y_dims).set_stride(channels_last(y_dims));
-        }
-        y->set_output(true).set_uid(3).set_data_type(*type);
-        return graph;
+std::shared_ptr<Graph> OpenCudnn::describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, const Sums& sums) const {
+    auto graph = empty_graph(result);
+    const Dims x_dims = joined(s.batch, s.channels_in, s.in);
+    const Dims y_dims = joined(s.batch, s.channels_out, s.out);
+    const Dims w_dims =
+        s.transposed ? joined(s.channels_in, s.channels_out / s.groups, s.kernel) : joined(s.channels_out, s.channels_in / s.groups, s.kernel);
+    const Tensor x = tensor(*graph, 1, x_dims, channels_last(x_dims), type);
+    const Tensor w = tensor(*graph, 2, w_dims, channels_last(w_dims), type);
+    const auto convolved = [&](auto attributes) {
+        attributes.set_pre_padding(s.pad_begin).set_post_padding(s.pad_end).set_stride(s.stride).set_dilation(s.dilation);
+        if (type == fe::DataType_t::INT8) attributes.set_compute_data_type(fe::DataType_t::INT32);
+        return attributes;
     };
-    return finish(describe_graph, buffers(given), to_string(given), refused_notes(s.type == Type::f32 && !s.tf32), tuning);
+    Tensor y = s.transposed ? graph->conv_dgrad(x, w, convolved(fe::graph::Conv_dgrad_attributes()))
+                            : graph->conv_fprop(x, w, convolved(fe::graph::Conv_fprop_attributes()));
+    const auto shaped = [&] { y->set_dim(y_dims).set_stride(channels_last(y_dims)); };
+    shaped();
+    if (type == fe::DataType_t::INT8) y->set_data_type(sums.type);
+    if (sums.copied) {
+        y = graph->pointwise(y,
+                             fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::IDENTITY).set_compute_data_type(fe::DataType_t::INT32));
+        shaped();
+    }
+    const auto combine = [&](fe::PointwiseMode_t with, const Tensor& other) {
+        y = graph->pointwise(y, other, fe::graph::Pointwise_attributes().set_mode(with));
+        shaped();
+    };
+    std::int64_t uid = 4;
+    const auto per_channel = [&](fe::DataType_t of) {
+        const Dims dims = joined(1, s.channels_out, Dims(s.out.size(), 1));
+        return tensor(*graph, uid++, dims, channels_last(dims), of);
+    };
+    if (s.scale) combine(fe::PointwiseMode_t::MUL, per_channel(fe::DataType_t::FLOAT));
+    Tensor bias;
+    if (s.bias) bias = per_channel(*data_type(s.bias_type));
+    // First: the order that cuDNN's fused engines know.
+    if (s.residual) combine(fe::PointwiseMode_t::ADD, tensor(*graph, uid, y_dims, channels_last(y_dims), result));
+    if (s.bias) combine(fe::PointwiseMode_t::ADD, bias);
+    if (const auto mode = pointwise(s.activation)) {
+        auto attributes = fe::graph::Pointwise_attributes().set_mode(*mode);
+        if (s.activation == Activation::relu6) attributes.set_relu_lower_clip(0.0F).set_relu_upper_clip(6.0F);
+        y = graph->pointwise(y, attributes);
+        shaped();
+    }
+    y->set_output(true).set_uid(3).set_data_type(result);
+    return graph;
+}
+
+std::unique_ptr<LibraryCall> OpenCudnn::make(const ConvolutionSpec& given, const Tuning& tuning) {
+    const auto types = types_of(given);
+    if (!types || !well_formed(given) || (given.bias && !data_type(given.bias_type)) ||
+        (given.activation != Activation::none && !pointwise(given.activation)))
+        return nullptr;
+    const ConvolutionSpec s = with_height(given);
+    for (const Sums& sums : forms_of(s)) {
+        const auto describe_graph = [&] { return describe(s, types->first, types->second, sums); };
+        if (auto call = finish(describe_graph, buffers(given), to_string(given), refused_notes(s.type == Type::f32 && !s.tf32), tuning)) return call;
+    }
+    return nullptr;
 }
 
 /// Dimensions of the mask as cuDNN wants them: queries and keys in full, repeated through a stride of 0.
@@ -378,7 +420,7 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const AttentionSpec& s, const Tunin
     if (s.mask && !mask) return nullptr;
     const auto type = *data_type(s.type);
     const auto describe_graph = [&] {
-        auto graph = empty_graph(s.type);
+        auto graph = empty_graph(type);
         const Tensor q = tensor(*graph, 1, {s.batch, s.heads, s.queries, s.head_size}, s.q_strides, type);
         const Tensor k = tensor(*graph, 2, {s.batch, s.kv_heads, s.keys, s.head_size}, s.k_strides, type);
         const Tensor v = tensor(*graph, 3, {s.batch, s.kv_heads, s.keys, s.value_size}, s.v_strides, type);

@@ -23,7 +23,7 @@ public:
     /// Each prepares an operation; the device's context is current. The call keeps the handle.
     /// @returns null where no engine takes the specification whole; with fewer operations fused there may be one. Never taken: types other than f32,
     /// f16
-    ///   and bf16, empty dimensions, hard_swish, attention in f32, features that don't lie side by side.
+    ///   and bf16 (convolutions: i8 too, see ConvolutionSpec), empty dimensions, hard_swish, attention in f32, features that don't lie side by side.
     /// @throws Error(internal) the device failed while candidates were timed.
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const ConvolutionSpec& spec, const Tuning& tuning) = 0;
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const AttentionSpec& spec, const Tuning& tuning) = 0;

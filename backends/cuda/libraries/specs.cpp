@@ -48,10 +48,12 @@ std::string to_string(const MatmulSpec& s) {
 }
 
 std::string to_string(const ConvolutionSpec& s) {
-    return fmt::format("{} batch={} in={} out={} groups={} x={} w={} y={} stride={} dilation={} pad={},{} type={} bias={} residual={} tf32={} act={}",
-                       s.transposed ? "deconvolution" : "convolution", s.batch, s.channels_in, s.channels_out, s.groups, list(s.in), list(s.kernel),
-                       list(s.out), list(s.stride), list(s.dilation), list(s.pad_begin), list(s.pad_end), to_string(s.type),
-                       s.bias ? to_string(s.bias_type) : "no", int{s.residual}, int{s.tf32}, to_string(s.activation));
+    return fmt::format(
+        "{} batch={} in={} out={} groups={} x={} w={} y={} stride={} dilation={} pad={},{} type={} result={} scale={} bias={} residual={} tf32={} "
+        "act={}",
+        s.transposed ? "deconvolution" : "convolution", s.batch, s.channels_in, s.channels_out, s.groups, list(s.in), list(s.kernel), list(s.out),
+        list(s.stride), list(s.dilation), list(s.pad_begin), list(s.pad_end), to_string(s.type), to_string(s.result), int{s.scale},
+        s.bias ? to_string(s.bias_type) : "no", int{s.residual}, int{s.tf32}, to_string(s.activation));
 }
 
 std::string to_string(const AttentionSpec& s) {
@@ -81,9 +83,10 @@ std::vector<BufferExtent> buffers(const MatmulSpec& s) {
 std::vector<BufferExtent> buffers(const ConvolutionSpec& s) {
     const std::int64_t y = s.batch * s.channels_out * elements(s.out);
     const std::int64_t w = s.channels_in * s.channels_out / std::max<std::int64_t>(s.groups, 1) * elements(s.kernel);
-    std::vector<BufferExtent> result = {{s.type, s.batch * s.channels_in * elements(s.in)}, {s.type, w}, {s.type, y}};
+    std::vector<BufferExtent> result = {{s.type, s.batch * s.channels_in * elements(s.in)}, {s.type, w}, {s.result, y}};
+    if (s.scale) result.push_back({Type::f32, s.channels_out});
     if (s.bias) result.push_back({s.bias_type, s.channels_out});
-    if (s.residual) result.push_back({s.type, y});
+    if (s.residual) result.push_back({s.result, y});
     return result;
 }
 

@@ -243,7 +243,7 @@ void narrow(Graph& graph, Type type) {
         if (auto* matmul = std::get_if<Matmul>(&node.what); matmul != nullptr && matmul->spec.type == Type::f32) {
             matmul->spec.type = matmul->spec.result = matmul->spec.bias_type = type;
         } else if (auto* convolution = std::get_if<Convolution>(&node.what); convolution != nullptr && convolution->spec.type == Type::f32) {
-            convolution->spec.type = convolution->spec.bias_type = type;
+            convolution->spec.type = convolution->spec.result = convolution->spec.bias_type = type;
         } else if (auto* attention = std::get_if<Attention>(&node.what); attention != nullptr && attention->spec.type == Type::f32) {
             attention->spec.type = type;
         } else if (auto* recurrent = std::get_if<Recurrent>(&node.what); recurrent != nullptr && recurrent->spec.type == Type::f32) {

@@ -112,7 +112,7 @@ void convolution(Context& c, ConvolutionSpec spec, ValueId weights) {
     spec.in.assign(x.begin() + 2, x.end());
     spec.out.assign(out.begin() + 2, out.end());
     spec.kernel.assign(w.begin() + 2, w.end());
-    spec.type = c.type(0);
+    spec.type = spec.result = c.type(0);
     c.set(0, c.b.convolution({c.in(0), weights}, std::move(spec)));
 }
 

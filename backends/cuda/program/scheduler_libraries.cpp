@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "codegen/attention.hpp"
 #include "codegen/excitation.hpp"
@@ -176,6 +177,7 @@ void Scheduler::finish_library(int n, std::unique_ptr<LibraryCall> call) {
 bool Scheduler::run_bare(int n) {
     const Node node = graph().nodes[static_cast<std::size_t>(n)];
     Node bare = node;
+    std::size_t operands = 2;
     bool bias = false, residual = false;
     Activation activation = Activation::none;
     const auto strip = [&](auto& spec) {
@@ -185,11 +187,20 @@ bool Scheduler::run_bare(int n) {
         spec.bias = spec.residual = false;
         spec.activation = Activation::none;
     };
+    // Sums of integers are no numbers without their scale, and without their bias may be far larger than with it.
+    const auto keep_numbers = [&](ConvolutionSpec& spec) {
+        if (!spec.scale) return;
+        operands = bias ? 4 : 3;
+        spec.bias = std::exchange(bias, false);
+    };
     if (auto* matmul = std::get_if<Matmul>(&bare.what)) strip(matmul->spec);
-    if (auto* convolution = std::get_if<Convolution>(&bare.what)) strip(convolution->spec);
+    if (auto* convolution = std::get_if<Convolution>(&bare.what)) {
+        strip(convolution->spec);
+        keep_numbers(convolution->spec);
+    }
     if (!bias && !residual && activation == Activation::none) return false;
     const bool matmul = std::holds_alternative<Matmul>(bare.what);
-    bare.inputs.resize(2);
+    bare.inputs.resize(operands);
     const Value result = value(node.outputs.front());
     graph().values.push_back({result.type, result.dims, Source::node, static_cast<int>(graph().nodes.size()), {}});
     const auto product = static_cast<ValueId>(graph().values.size() - 1);
@@ -211,7 +222,7 @@ bool Scheduler::run_bare(int n) {
     for (std::size_t d = 0; d < rank; ++d) everywhere += fmt::format("{}i{}", d == 0 ? "" : ", ", d);
     std::vector<ValueId> inputs{product};
     rest.body = fmt::format("const {} x = in0({})", result.type == Type::f64 ? "f64" : "f32", everywhere);
-    std::size_t given = 2;
+    std::size_t given = operands;
     bool elementwise = true;
     if (bias) {
         // Seen with the dimensions that it is broadcast along, where it lies in memory.
@@ -309,7 +320,8 @@ std::unique_ptr<LibraryCall> Scheduler::convolution_call(int n) {
     };
     channels_last(0);
     channels_last(1);
-    if (spec.residual) channels_last(spec.bias ? 3 : 2);
+    if (spec.scale) require_own_layout(n, 2, {1});
+    if (spec.residual) channels_last((spec.scale ? 3U : 2U) + (spec.bias ? 1 : 0));
     const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
     place(output) = Place{output, strides_in_order(value(output).dims, channels_last_order(value(output).dims.size())), 0};
     return call;

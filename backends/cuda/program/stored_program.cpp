@@ -21,8 +21,8 @@ void fields(A& a, MatmulSpec& s) {
 }
 template <typename A>
 void fields(A& a, ConvolutionSpec& s) {
-    a(s.batch, s.channels_in, s.channels_out, s.groups, s.in, s.kernel, s.out, s.stride, s.dilation, s.pad_begin, s.pad_end, s.type, s.bias_type,
-      s.bias, s.residual, s.tf32, s.transposed, s.activation);
+    a(s.batch, s.channels_in, s.channels_out, s.groups, s.in, s.kernel, s.out, s.stride, s.dilation, s.pad_begin, s.pad_end, s.type, s.result,
+      s.bias_type, s.scale, s.bias, s.residual, s.tf32, s.transposed, s.activation);
 }
 template <typename A>
 void fields(A& a, AttentionSpec& s) {
@@ -58,7 +58,7 @@ void fields(A& a, Schedule& s) {
 
 namespace {
 
-constexpr std::string_view kFormat = "ai_vmm cuda program 1\n";
+constexpr std::string_view kFormat = "ai_vmm cuda program 2\n";
 
 [[noreturn]] void damaged(const char* what) {
     throw Error(ErrorCode::data_loss, ErrorCategory::compilation, std::string("the stored program is damaged: ") + what);
@@ -104,7 +104,7 @@ bool sane(const ConvolutionSpec& s) {
     const std::size_t rank = s.in.size();
     return rank >= 1 && rank <= 3 && within(1, {s.batch, s.channels_in, s.channels_out, s.groups}) &&
            within(1, rank, {&s.in, &s.kernel, &s.out, &s.stride, &s.dilation}) && within(-kMostBytes, rank, {&s.pad_begin, &s.pad_end}) &&
-           s.type <= Type::boolean && s.bias_type <= Type::boolean && s.activation <= Activation::hard_swish;
+           s.type <= Type::boolean && s.result <= Type::boolean && s.bias_type <= Type::boolean && s.activation <= Activation::hard_swish;
 }
 bool sane(const AttentionSpec& s) {
     return within(1, {s.batch, s.heads, s.kv_heads, s.queries, s.keys, s.head_size, s.value_size}) &&
@@ -117,7 +117,7 @@ bool sane(const RecurrentSpec& s) {
 }
 
 std::size_t buffer_count(const MatmulSpec& s) { return 3U + (s.bias ? 1 : 0) + (s.residual ? 1 : 0); }
-std::size_t buffer_count(const ConvolutionSpec& s) { return 3U + (s.bias ? 1 : 0) + (s.residual ? 1 : 0); }
+std::size_t buffer_count(const ConvolutionSpec& s) { return 3U + (s.scale ? 1 : 0) + (s.bias ? 1 : 0) + (s.residual ? 1 : 0); }
 std::size_t buffer_count(const AttentionSpec& s) { return s.mask ? 5 : 4; }
 std::size_t buffer_count(const RecurrentSpec& s) { return s.cell == RecurrentSpec::Cell::lstm ? 7 : 5; }
 
