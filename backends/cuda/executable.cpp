@@ -5,9 +5,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "archive.hpp"
 #include "lower/context.hpp"
+#include "lower/independent_rows.hpp"
 #include "openvino/op/parameter.hpp"
 
 namespace ai_vmm::cuda {
@@ -149,6 +151,60 @@ std::shared_ptr<const Program> Executable::program(const Key& key) {
     return made;
 }
 
+bool Executable::is_exact(const Key& key) const {
+    return (known_ && key.shapes == shapes_) || std::ranges::any_of(programs_, [&](const auto& entry) { return entry.first == key; });
+}
+
+std::optional<Executable::Bucket> Executable::bucket(const Key& key) {
+    if (!graph_ || !graph_->is_dynamic() || std::ranges::find(deciding_, true) != deciding_.end()) return std::nullopt;
+    const std::lock_guard lock(mutex_);
+    if (is_exact(key)) return std::nullopt;
+    const auto found = buckets_.find(key.shapes);
+    if (found != buckets_.end()) return found->second;
+    if (buckets_.size() >= kMostBuckets) buckets_.clear();
+    return buckets_.emplace(key.shapes, proven_bucket(key.shapes)).first->second;
+}
+
+namespace {
+
+/// Exact up to 2, then powers of two and the halves between them, so that at most a third of the rows are for nothing.
+std::int64_t bucket_of(std::int64_t rows) {
+    std::int64_t power = 1;
+    while (power < rows) power *= 2;
+    const std::int64_t between = power / 4 * 3;
+    return between >= rows ? between : power;
+}
+
+}  // namespace
+
+std::optional<Executable::Bucket> Executable::proven_bucket(const std::vector<Dims>& shapes) const {
+    constexpr std::int64_t kMostRows = std::int64_t{1} << 32;
+    Bucket made{{shapes, {}}, 0, {}, {}};
+    for (std::size_t k = 0; k < shapes.size(); ++k) {
+        const auto& shape = graph_->input(k).get_partial_shape();
+        if (shape.rank().is_dynamic()) return std::nullopt;
+        const bool batched = shape.size() != 0 && shape.size() == shapes[k].size() && shape[0].is_dynamic();
+        made.inputs.push_back(batched);
+        if (!batched) continue;
+        if (made.rows != 0 && made.rows != shapes[k][0]) return std::nullopt;
+        made.rows = shapes[k][0];
+    }
+    if (made.rows <= 2 || made.rows > kMostRows) return std::nullopt;
+    std::int64_t size = bucket_of(made.rows);
+    for (std::size_t k = 0; k < shapes.size(); ++k) {
+        const auto most = made.inputs[k] ? graph_->input(k).get_partial_shape()[0].get_max_length() : -1;
+        if (most >= made.rows) size = std::min<std::int64_t>(size, most);
+    }
+    if (size == made.rows) return std::nullopt;
+    const auto by_rows = independent_rows(*graph_, shapes, {made.rows, size, made.inputs});
+    if (!by_rows) return std::nullopt;
+    made.outputs = *by_rows;
+    for (std::size_t k = 0; k < shapes.size(); ++k) {
+        if (made.inputs[k]) made.key.shapes[k][0] = size;
+    }
+    return made;
+}
+
 Program::Keep Executable::kept() const { return graph_ ? kept_by(*graph_) : Program::Keep::what_runs; }
 
 namespace {
@@ -224,6 +280,7 @@ std::vector<std::pair<std::string, std::string>> Executable::properties() const 
     std::vector<std::pair<std::string, std::string>> all{{"DEVICE", home_.device->capabilities().name},
                                                          {"PRECISION", std::string(to_string(options_.float_type))}};
     const std::lock_guard lock(mutex_);
+    all.emplace_back("PROGRAMS", std::to_string(programs_.size()));
     if (programs_.empty()) return all;
     const Schedule& schedule = programs_.front().second->schedule();
     const auto count = [&](Step::Kind kind) {
@@ -238,23 +295,34 @@ std::vector<std::pair<std::string, std::string>> Executable::properties() const 
     return all;
 }
 
-Execution& Request::execution_for(std::span<const Tensor> inputs) {
+namespace {
+
+std::span<const std::byte> bytes_of(const Tensor& tensor) { return {static_cast<const std::byte*>(tensor.data()), tensor.size_bytes()}; }
+
+/// Whether rows are copied where the tensor lies, each of whole bytes.
+bool is_padded_here(const Tensor& tensor) { return tensor.place().is_host() && bit_width(tensor.type()) % 8 == 0; }
+
+}  // namespace
+
+bool Request::has_shapes(const std::vector<Dims>& shapes, std::span<const Tensor> inputs) const {
     const Executable::Ports& ports = executable_.ports();
-    const auto bytes_of = [&](std::size_t k) { return std::span(static_cast<const std::byte*>(inputs[k].data()), inputs[k].size_bytes()); };
-    const auto same = [&](const Executable::Key& key) {
-        for (std::size_t k = 0; k < inputs.size(); ++k) {
-            if (ports.inputs[k] < 0) continue;
-            const auto port = static_cast<std::size_t>(ports.inputs[k]);
-            if (key.shapes[port] != inputs[k].shape()) return false;
-            if (executable_.decides(port) && !std::ranges::equal(key.values[port], bytes_of(k))) return false;
-        }
-        return true;
-    };
-    const auto found = std::find_if(executions_.begin(), executions_.end(), [&](const auto& entry) { return same(entry.first); });
-    if (found != executions_.end()) {
-        executions_.splice(executions_.begin(), executions_, found);
-        return *executions_.front().second;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        if (ports.inputs[k] >= 0 && shapes[static_cast<std::size_t>(ports.inputs[k])] != inputs[k].shape()) return false;
     }
+    return true;
+}
+
+bool Request::decided_alike(const Executable::Key& key, std::span<const Tensor> inputs) const {
+    const Executable::Ports& ports = executable_.ports();
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        if (ports.inputs[k] < 0 || !executable_.decides(static_cast<std::size_t>(ports.inputs[k]))) continue;
+        if (!std::ranges::equal(key.values[static_cast<std::size_t>(ports.inputs[k])], bytes_of(inputs[k]))) return false;
+    }
+    return true;
+}
+
+Executable::Key Request::key_of(std::span<const Tensor> inputs) const {
+    const Executable::Ports& ports = executable_.ports();
     Executable::Key key;
     key.shapes.resize(static_cast<std::size_t>(std::count_if(ports.inputs.begin(), ports.inputs.end(), [](int index) { return index >= 0; })));
     key.values.resize(key.shapes.size());
@@ -264,14 +332,84 @@ Execution& Request::execution_for(std::span<const Tensor> inputs) {
         const auto port = static_cast<std::size_t>(ports.inputs[k]);
         key.shapes.at(port) = inputs[k].shape();
         if (!executable_.decides(port)) continue;
-        key.values[port].assign(bytes_of(k).begin(), bytes_of(k).end());
+        const auto bytes = bytes_of(inputs[k]);
+        key.values[port].assign(bytes.begin(), bytes.end());
         valued = true;
     }
     if (!valued) key.values.clear();
+    return key;
+}
+
+Request::Found Request::execution_for(std::span<const Tensor> inputs, bool may_pad) {
+    const auto use = [&](std::list<Kept>::iterator kept) -> Kept& {
+        executions_.splice(executions_.begin(), executions_, kept);
+        return executions_.front();
+    };
+    for (auto kept = executions_.begin(); kept != executions_.end(); ++kept) {
+        if (has_shapes(kept->key.shapes, inputs) && decided_alike(kept->key, inputs)) return {use(kept), nullptr};
+    }
+    for (auto kept = executions_.begin(); may_pad && kept != executions_.end(); ++kept) {
+        for (const Executable::Bucket& bucket : kept->buckets) {
+            if (has_shapes(bucket.key.shapes, inputs)) return {use(kept), &bucket};
+        }
+    }
+    Executable::Key key = key_of(inputs);
+    auto bucket = may_pad ? executable_.bucket(key) : std::nullopt;
+    if (!bucket) return {add_execution(std::move(key)), nullptr};
+    const auto same = std::ranges::find(executions_, bucket->key, &Kept::key);
+    Kept* kept = nullptr;
+    try {
+        kept = same == executions_.end() ? &add_execution(bucket->key) : &use(same);
+    } catch (const Error&) {  // the call's own rows may still find the memory; and errors name its shapes
+        return {add_execution(std::move(key)), nullptr};
+    }
+    bucket->key = std::move(key);
+    kept->buckets.push_back(std::move(*bucket));
+    return {*kept, &kept->buckets.back()};
+}
+
+Request::Kept& Request::add_execution(Executable::Key key) {
     auto execution = std::make_unique<Execution>(executable_.program(key));
-    executions_.emplace_front(std::move(key), std::move(execution));
+    executions_.push_front({std::move(key), std::move(execution), {}, {}, {}, {}});
     if (executions_.size() > kMostExecutions) executions_.pop_back();
-    return *executions_.front().second;
+    return executions_.front();
+}
+
+void Request::pad(const Found& found, std::span<const Tensor> inputs) {
+    const Executable::Ports& ports = executable_.ports();
+    auto& [kept, bucket] = found;
+    kept.padded_inputs.resize(inputs.size());
+    kept.filled.resize(inputs.size(), 0);
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+        const auto port = static_cast<std::size_t>(std::max(ports.inputs[k], 0));
+        Tensor& padded = kept.padded_inputs[k];
+        if (ports.inputs[k] < 0) continue;
+        if (!bucket->inputs[port]) {  // read during the call alone
+            padded = Tensor::borrow(inputs[k].type(), inputs[k].shape(), const_cast<void*>(inputs[k].data()));
+            continue;
+        }
+        if (padded.empty()) padded = Tensor(inputs[k].type(), kept.key.shapes[port]);
+        auto* to = static_cast<std::byte*>(padded.data());
+        const std::size_t bytes = inputs[k].size_bytes();
+        std::memcpy(to, inputs[k].data(), bytes);
+        // Zeros are indices into anything, and what earlier calls left is nobody's.
+        const std::size_t row = bytes / static_cast<std::size_t>(bucket->rows);
+        const auto left = static_cast<std::size_t>(std::max<std::int64_t>(kept.filled[k] - bucket->rows, 0));
+        std::memset(to + bytes, 0, left * row);
+        kept.filled[k] = bucket->rows;
+    }
+}
+
+void Request::take_rows(const Found& found, std::span<Tensor> outputs) const {
+    const Executable::Ports& ports = executable_.ports();
+    const auto& [kept, bucket] = found;
+    for (std::size_t k = 0; k < outputs.size(); ++k) {
+        const Tensor& whole = kept.whole_outputs[k];
+        Shape shape = whole.shape();
+        if (bucket->outputs[static_cast<std::size_t>(ports.outputs[k])]) shape[0] = bucket->rows;
+        if (outputs[k].type() != whole.type() || outputs[k].shape() != shape) outputs[k] = Tensor(whole.type(), shape);
+        std::memcpy(outputs[k].data(), whole.data(), outputs[k].size_bytes());
+    }
 }
 
 void Request::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) { (void)run_inputs(inputs, outputs); }
@@ -328,12 +466,28 @@ Execution& Request::run_inputs(std::span<const Tensor> given, std::span<Tensor> 
         }
         inputs = brought_;
     }
-    Execution& execution = execution_for(inputs);
+    const bool on_host = std::ranges::all_of(given, is_padded_here) && std::ranges::all_of(outputs, is_padded_here);
+    const Found found = execution_for(inputs, on_host);
+    Execution& execution = *found.kept.execution;
     {
         const std::lock_guard lock(mutex_);
         if (cancelled_) throw Error(ErrorCode::cancelled, ErrorCategory::runtime, "the execution was cancelled");
         current_ = &execution;
     }
+    if (found.bucket == nullptr) {
+        run_execution(execution, inputs, outputs);
+        return execution;
+    }
+    pad(found, inputs);
+    found.kept.whole_outputs.resize(outputs.size());
+    run_execution(execution, found.kept.padded_inputs, found.kept.whole_outputs);
+    take_rows(found, outputs);
+    return execution;
+}
+
+void Request::run_execution(Execution& execution, std::span<const Tensor> inputs, std::span<Tensor> outputs) {
+    const Executable::Ports& ports = executable_.ports();
+    const Home& home = executable_.home();
     const Graph& graph = execution.program().schedule().graph;
     inputs_.assign(graph.inputs.size(), {});
     for (std::size_t k = 0; k < inputs.size(); ++k) {
@@ -371,7 +525,6 @@ Execution& Request::run_inputs(std::span<const Tensor> given, std::span<Tensor> 
         throw Error(ErrorCode::unavailable, ErrorCategory::runtime, "the device has failed: " + error.message());
     }
     for (const auto& [to, from] : repeated) copy_tensor(outputs[from], outputs[to], home.find);
-    return execution;
 }
 
 void Request::cancel() noexcept {

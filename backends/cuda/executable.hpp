@@ -63,6 +63,17 @@ public:
     };
     /// @throws as the constructor, Error(invalid_argument) the model refuses the shapes.
     [[nodiscard]] std::shared_ptr<const Program> program(const Key& key);
+
+    /// A program for more rows, in which a call runs beside rows of zeros.
+    struct Bucket {
+        Key key;
+        std::int64_t rows = 0;              ///< the call's; the program's first
+        std::vector<bool> inputs, outputs;  ///< of the graph: whether the first dimension is the batch
+    };
+    /// Where calls of `key` run if not in a program of their own. Nothing: a program for these shapes exists or shall, since they are few rows, those
+    /// that the executable was compiled for, or of a model whose rows are not proven to be independent. Costs two inferences of the model's shapes
+    /// for shapes not asked for lately.
+    [[nodiscard]] std::optional<Bucket> bucket(const Key& key);
     /// True for inputs of the graph whose values are part of the key: small integers, in models whose shapes or attributes depend on them.
     [[nodiscard]] bool decides(std::size_t graph_input) const noexcept { return graph_input < deciding_.size() && deciding_[graph_input]; }
     [[nodiscard]] Device& device() const noexcept { return *home_.device; }
@@ -88,6 +99,13 @@ private:
     Executable(Unprogrammed, const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
     [[nodiscard]] Program::Keep kept() const;
+    /// Whether a program exists for `key`, or shall as the executable was compiled for it. Wants mutex_.
+    [[nodiscard]] bool is_exact(const Key& key) const;
+    /// The bucket of `shapes` and whether the proof allows it.
+    [[nodiscard]] std::optional<Bucket> proven_bucket(const std::vector<Dims>& shapes) const;
+
+    /// Shapes whose bucket is remembered, or that they have none.
+    static constexpr std::size_t kMostBuckets = 256;
 
     const Home home_;
     std::shared_ptr<const ov::Model> graph_;  ///< null: from a blob
@@ -96,8 +114,9 @@ private:
     std::vector<bool> deciding_;
     std::vector<Dims> shapes_;  ///< what is compiled for at once; empty: nothing is
     bool known_ = false;
-    mutable std::mutex mutex_;                                            // guards programs_
+    mutable std::mutex mutex_;                                            // guards programs_ and buckets_
     std::list<std::pair<Key, std::shared_ptr<const Program>>> programs_;  // last used first
+    std::map<std::vector<Dims>, std::optional<Bucket>> buckets_;          // by the call's shapes
 };
 
 class Request final : public backend::Request {
@@ -109,7 +128,31 @@ public:
 
 private:
     static constexpr std::size_t kMostExecutions = 4;
-    Execution& execution_for(std::span<const Tensor> inputs);
+
+    /// A program's execution, and what calls with fewer rows need.
+    struct Kept {
+        Executable::Key key;
+        std::unique_ptr<Execution> execution;
+        std::vector<Executable::Bucket> buckets;           ///< by calls with fewer rows that have run here: their own key
+        std::vector<Tensor> padded_inputs, whole_outputs;  ///< of the program's shapes; empty where the caller's own will do
+        std::vector<std::int64_t> filled;                  ///< rows of padded_inputs that may not be zero
+    };
+    struct Found {
+        Kept& kept;
+        const Executable::Bucket* bucket;  ///< null: the program is for the call's own shapes
+    };
+
+    [[nodiscard]] bool has_shapes(const std::vector<Dims>& shapes, std::span<const Tensor> inputs) const;
+    [[nodiscard]] bool decided_alike(const Executable::Key& key, std::span<const Tensor> inputs) const;
+    [[nodiscard]] Executable::Key key_of(std::span<const Tensor> inputs) const;
+    /// The execution for these inputs; in a bucket only where `may_pad`.
+    Found execution_for(std::span<const Tensor> inputs, bool may_pad);
+    Kept& add_execution(Executable::Key key);
+    /// Copies of the inputs with the bucket's rows, zeros behind the call's.
+    void pad(const Found& found, std::span<const Tensor> inputs);
+    /// The call's rows of what the program gave.
+    void take_rows(const Found& found, std::span<Tensor> outputs) const;
+    void run_execution(Execution& execution, std::span<const Tensor> inputs, std::span<Tensor> outputs);
     Execution& run_inputs(std::span<const Tensor> inputs, std::span<Tensor> outputs);
 
     Executable& executable_;
@@ -117,10 +160,10 @@ private:
     Execution* current_ = nullptr;
     std::atomic<bool> cancelled_ = false;
     bool running_ = false;
-    std::list<std::pair<Executable::Key, std::unique_ptr<Execution>>> executions_;  // last used first
-    std::vector<Tensor> brought_;                                                   // inputs that decide shapes, when a device has them
-    std::vector<Endpoint> inputs_, outputs_;                                        // of the program
-    std::vector<std::vector<std::byte>> duplicates_;                                // outputs that nobody asks for
+    std::list<Kept> executions_;                      // last used first
+    std::vector<Tensor> brought_;                     // inputs that decide shapes, when a device has them
+    std::vector<Endpoint> inputs_, outputs_;          // of the program
+    std::vector<std::vector<std::byte>> duplicates_;  // outputs that nobody asks for
 };
 
 }  // namespace ai_vmm::cuda

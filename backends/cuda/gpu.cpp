@@ -36,6 +36,10 @@ public:
     [[nodiscard]] std::unique_ptr<LibraryCall> make(const ConvolutionSpec& spec) override { return made(spec); }
     [[nodiscard]] std::unique_ptr<LibraryCall> make(const AttentionSpec& spec) override { return made(spec); }
     [[nodiscard]] std::unique_ptr<RecurrentCall> make(const RecurrentSpec& spec) override { return made(spec); }
+    [[nodiscard]] bool takes(const ConvolutionSpec& spec) override {
+        make_current();
+        return libraries_->takes(spec);
+    }
     [[nodiscard]] std::string choices() const override { return libraries_->choices(); }
     void add_choices(std::string_view bytes) override { (void)libraries_->add_choices(bytes); }
 

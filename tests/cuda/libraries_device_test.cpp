@@ -177,6 +177,7 @@ protected:
         SCOPED_TRACE(to_string(spec));
         VendorLibraries second(*device_, false);
         auto call = device_->make(spec);
+        if constexpr (std::is_same_v<Spec, ConvolutionSpec>) EXPECT_EQ(device_->takes(spec), call != nullptr);
         if (call == nullptr) {
             EXPECT_FALSE(required) << "no engine takes it";
             std::printf("[not taken] %s\n", to_string(spec).c_str());

@@ -389,6 +389,7 @@ TEST(VendorLibraries, ThatCannotBeUsedSayWhy) {
     VendorLibraries libraries(device, true);
     EXPECT_EQ(libraries.make(dense(2, 3, 4)), nullptr);
     EXPECT_EQ(libraries.make(ConvolutionSpec{}), nullptr);
+    EXPECT_FALSE(libraries.takes(ConvolutionSpec{}));
     EXPECT_EQ(libraries.make(AttentionSpec{}), nullptr);
     EXPECT_EQ(libraries.make(RecurrentSpec{}), nullptr);
     EXPECT_THAT(libraries.describe(), testing::ElementsAre(testing::HasSubstr("cuBLASLt"), testing::HasSubstr("cuDNN")));

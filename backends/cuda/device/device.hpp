@@ -127,6 +127,9 @@ public:
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const AttentionSpec&) { return nullptr; }
     [[nodiscard]] virtual std::unique_ptr<RecurrentCall> make(const RecurrentSpec&) { return nullptr; }
 
+    /// Whether make() would give a call, asked without timing candidates.
+    [[nodiscard]] virtual bool takes(const ConvolutionSpec& spec) { return make(spec) != nullptr; }
+
     /// What make() chose so far, as bytes: given to add_choices() in another process on such a device, they spare it the search and its timings.
     /// Damaged bytes and choices of other versions of a library are ignored.
     [[nodiscard]] virtual std::string choices() const { return {}; }

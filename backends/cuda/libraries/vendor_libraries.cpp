@@ -76,16 +76,18 @@ Cudnn* VendorLibraries::cudnn() {
     return cudnn_.get();
 }
 
+std::string VendorLibraries::known_choice(const std::string& key) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = choices_.find(key);
+    return found == choices_.end() ? std::string() : found->second;
+}
+
 template <typename Library, typename Spec>
 auto VendorLibraries::make_with(Library* library, const Spec& spec) {
     decltype(library->make(spec, Tuning{})) call;
     if (library == nullptr) return call;
     const std::string key = to_string(spec);
-    Tuning tuning{.measure = measure_, .choice = {}};
-    {
-        const std::lock_guard lock(mutex_);
-        if (const auto found = choices_.find(key); found != choices_.end()) tuning.choice = found->second;
-    }
+    Tuning tuning{.measure = measure_, .choice = known_choice(key)};
     const bool fresh = tuning.choice.empty();
     if (fresh && kept_.find) tuning.choice = kept_.find(key).value_or("");
     call = library->make(spec, tuning);
@@ -104,6 +106,11 @@ std::unique_ptr<LibraryCall> VendorLibraries::make(const MatmulSpec& spec) { ret
 std::unique_ptr<LibraryCall> VendorLibraries::make(const ConvolutionSpec& spec) { return make_with(cudnn(), spec); }
 std::unique_ptr<LibraryCall> VendorLibraries::make(const AttentionSpec& spec) { return make_with(cudnn(), spec); }
 std::unique_ptr<RecurrentCall> VendorLibraries::make(const RecurrentSpec& spec) { return make_with(cudnn(), spec); }
+
+bool VendorLibraries::takes(const ConvolutionSpec& spec) {
+    Cudnn* const library = cudnn();
+    return library != nullptr && library->make(spec, Tuning{.choice = known_choice(to_string(spec))}) != nullptr;
+}
 
 std::vector<std::string> VendorLibraries::describe() {
     const CublasLt* const lt = cublaslt();

@@ -43,6 +43,9 @@ public:
     [[nodiscard]] std::unique_ptr<LibraryCall> make(const AttentionSpec& spec);
     [[nodiscard]] std::unique_ptr<RecurrentCall> make(const RecurrentSpec& spec);
 
+    /// Whether make() gives a call; measures nothing, and makes no choice.
+    [[nodiscard]] bool takes(const ConvolutionSpec& spec);
+
     /// One line per library: its name and version, or why it can't be used. Opens both.
     [[nodiscard]] std::vector<std::string> describe();
 
@@ -56,6 +59,8 @@ public:
 private:
     template <typename Library, typename Spec>
     [[nodiscard]] auto make_with(Library* library, const Spec& spec);
+    /// Of an equal specification, made or given; empty: none.
+    [[nodiscard]] std::string known_choice(const std::string& key) const;
     [[nodiscard]] CublasLt* cublaslt();
     [[nodiscard]] Cudnn* cudnn();
 

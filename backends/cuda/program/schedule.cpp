@@ -81,7 +81,7 @@ Schedule make_schedule(Graph graph, Device& device) {
     std::vector<std::pair<ConvolutionSpec, bool>> asked;  // a network has the same ones many times
     const auto takes = [&](const ConvolutionSpec& spec) {
         const auto known = std::ranges::find(asked, spec, [](const auto& one) { return one.first; });
-        return known != asked.end() ? known->second : asked.emplace_back(spec, device.make(spec) != nullptr).second;
+        return known != asked.end() ? known->second : asked.emplace_back(spec, device.takes(spec)).second;
     };
     graph = recognise_attention(simplify(integer_products(choose_recurrences(std::move(graph), device), takes)));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
