@@ -170,9 +170,9 @@ std::vector<std::vector<Tensor>> calibration_sets(const Constraints& constraints
     return sets;
 }
 
-/// Whether a model that refuses its calibration inputs is at fault: floats of the shapes that it declares may have any value, and what the caller gave
-/// is known to be typical. Made-up integers may be indices past the end of a table, made-up sizes may fit nothing, and a few floats in a row may be
-/// parameters of an operation (the scales of ONNX's Resize).
+/// Whether a model that refuses its calibration inputs is at fault: floats of the shapes that it declares may have any value, and what the caller
+/// gave is known to be typical. Made-up integers may be indices past the end of a table, made-up sizes may fit nothing, and a few floats in a row may
+/// be parameters of an operation (the scales of ONNX's Resize).
 bool inputs_must_run(const Constraints& constraints, const std::vector<TensorInfo>& inputs) {
     return std::ranges::all_of(inputs, [&](const TensorInfo& input) {
         const auto names_it = [&](const auto& entry) { return entry.first == input.name; };

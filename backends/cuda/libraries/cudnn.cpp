@@ -89,15 +89,22 @@ std::vector<Sums> forms_of(const ConvolutionSpec& s) {
     return {{fe::DataType_t::INT32}, {fe::DataType_t::INT32, true}};
 }
 
-/// Numerics of engines that a specification does not allow.
-std::vector<fe::NumericalNote_t> refused_notes(bool true_f32) {
-    std::vector<fe::NumericalNote_t> notes = {fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::WINOGRAD_TILE_13x13,
-                                              fe::NumericalNote_t::NONDETERMINISTIC};
-    if (true_f32) {
-        notes.push_back(fe::NumericalNote_t::TENSOR_CORE);  // for f32 that is TF32
-        notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
+/// Engines that a specification does not allow.
+struct Refused {
+    std::vector<fe::NumericalNote_t> notes;
+    std::vector<std::string> engines;
+};
+
+Refused refused_by(const ConvolutionSpec& s) {
+    Refused refused{
+        {fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::WINOGRAD_TILE_13x13, fe::NumericalNote_t::NONDETERMINISTIC}, {}};
+    if (s.type == Type::f32 && !s.tf32) {
+        refused.notes.push_back(fe::NumericalNote_t::TENSOR_CORE);  // for f32 that is TF32
+        refused.notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
     }
-    return notes;
+    // It stores other bits where sums in i32 are asked for (cuDNN 9.14 on an H100).
+    if (s.result == Type::i32) refused.engines.emplace_back("eng28");
+    return refused;
 }
 
 /// A graph with one built plan; deserialized ones have a single plan and no structure.
@@ -203,8 +210,8 @@ private:
     [[nodiscard]] std::shared_ptr<Graph> describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, const Sums& sums) const;
     /// The call for a graph, from a stored choice, by measuring or by the library's own order.
     [[nodiscard]] std::unique_ptr<LibraryCall> finish(const std::function<std::shared_ptr<Graph>()>& describe_graph,
-                                                      std::span<const BufferExtent> extents, const std::string& text,
-                                                      const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning);
+                                                      std::span<const BufferExtent> extents, const std::string& text, const Refused& refused,
+                                                      const Tuning& tuning);
     [[nodiscard]] std::unique_ptr<GraphCall> restore(const std::string& choice, std::size_t buffers, const std::string& text) const;
     [[nodiscard]] std::optional<Plan> build(const std::shared_ptr<Graph>& graph, std::int64_t index, std::size_t workspace_limit) const;
 
@@ -252,7 +259,7 @@ std::optional<Plan> OpenCudnn::build(const std::shared_ptr<Graph>& graph, std::i
 }
 
 std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_ptr<Graph>()>& describe_graph, std::span<const BufferExtent> extents,
-                                               const std::string& text, const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning) {
+                                               const std::string& text, const Refused& refused, const Tuning& tuning) {
     try {
         if (auto call = restore(tuning.choice, extents.size(), text)) return call;
         const auto refuse = [&text](const char* step, fe::error_t& status) {
@@ -266,7 +273,8 @@ std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_p
         if (auto status = graph->create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}); status.is_bad()) {
             return refuse("create_execution_plans", status);
         }
-        graph->deselect_numeric_notes(refused);
+        graph->deselect_numeric_notes(refused.notes);
+        graph->deselect_engines(refused.engines);
         graph->deselect_workspace_greater_than(static_cast<std::int64_t>(tuning.workspace_limit_bytes));
         lock.unlock();
 
@@ -317,8 +325,7 @@ std::optional<std::pair<fe::DataType_t, fe::DataType_t>> types_of(const Convolut
     if (s.type != Type::i8) return result && s.result == s.type && !s.scale ? std::optional(std::pair(*result, *result)) : std::nullopt;
     if (s.transposed) return {};
     if (s.scale) return result ? std::optional(std::pair(fe::DataType_t::INT8, *result)) : std::nullopt;
-    if (s.result != Type::i32 || s.bias || s.residual || s.activation != Activation::none) return {};
-    return std::pair(fe::DataType_t::INT8, fe::DataType_t::INT32);
+    return {};  // engines of cuDNN 9.14 that store sums in i32 gave other numbers on an H100
 }
 
 bool well_formed(const ConvolutionSpec& s) {
@@ -387,7 +394,7 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const ConvolutionSpec& given, const
     const ConvolutionSpec s = with_height(given);
     for (const Sums& sums : forms_of(s)) {
         const auto describe_graph = [&] { return describe(s, types->first, types->second, sums); };
-        if (auto call = finish(describe_graph, buffers(given), to_string(given), refused_notes(s.type == Type::f32 && !s.tf32), tuning)) return call;
+        if (auto call = finish(describe_graph, buffers(given), to_string(given), refused_by(s), tuning)) return call;
     }
     return nullptr;
 }
