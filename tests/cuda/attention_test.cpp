@@ -14,6 +14,7 @@
 #include "codegen/attention.hpp"
 #include "cuda/host_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
 #include "gpu.hpp"
@@ -197,21 +198,13 @@ void compare_narrow_heads(const std::shared_ptr<Device>& device) {
 
 TEST(CudaAttention, NarrowHeadsRoundOnce) { compare_narrow_heads(std::make_shared<HostDevice>()); }
 
-TEST(AttentionOnDevice, NarrowHeadsRoundOnce) {
-    std::string missing;
-    const auto device = first_gpu(missing);
-    if (!device) GTEST_SKIP() << missing;
-    compare_narrow_heads(device);
-}
+using AttentionOnDevice = OnDevice;
+
+TEST_F(AttentionOnDevice, NarrowHeadsRoundOnce) { compare_narrow_heads(device_); }
 
 TEST(CudaAttention, TheKernelIsWhatTheExpandedFormComputes) { compare_forms(std::make_shared<HostDevice>()); }
 
-TEST(AttentionOnDevice, TheKernelIsWhatTheExpandedFormComputes) {
-    std::string missing;
-    const auto device = first_gpu(missing);
-    if (!device) GTEST_SKIP() << missing;
-    compare_forms(device);
-}
+TEST_F(AttentionOnDevice, TheKernelIsWhatTheExpandedFormComputes) { compare_forms(device_); }
 
 TEST(CudaAttention, TheTensorCoresFormCompiles) {
     if (const std::string missing = nvrtc_missing(); !missing.empty()) GTEST_SKIP() << missing;

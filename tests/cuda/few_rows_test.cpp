@@ -8,6 +8,7 @@
 #include "codegen/few_rows.hpp"
 #include "codegen/skinny.hpp"
 #include "cuda/nvrtc_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
 
@@ -67,10 +68,9 @@ TEST(CudaFewRows, KernelsCompileForGpus) {
         EXPECT_NO_THROW((void)compile_kernels(module_source(schedule).text, {.compute = compute, .threads_per_block = 256, .driver_version = 13000}));
 }
 
-TEST(FewRowsOnDevice, ComputeWhatTheModelSays) {
-    std::string missing;
-    const auto device = first_gpu(missing);
-    if (!device) GTEST_SKIP() << missing;
+using FewRowsOnDevice = OnDevice;
+
+TEST_F(FewRowsOnDevice, ComputeWhatTheModelSays) {
     for (const std::size_t rows : {2, 3, 5, 8}) {
         for (const std::size_t columns : {1056, 1061, 4096}) {
             for (const std::size_t depth : {256, 328, 1032, 4096}) {
@@ -78,7 +78,7 @@ TEST(FewRowsOnDevice, ComputeWhatTheModelSays) {
                 const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{rows, depth});
                 const auto w = make<v0::Constant>(spread(f32, {columns, depth}, -0.1, 0.1, 5)),
                            b = make<v0::Constant>(spread(f32, {columns}, -1, 1, 6));
-                const Schedule done = compare_in_f16(device, x, make<v0::Relu>(make<v1::Add>(make<v0::MatMul>(x, w, false, true), b)), 2e-2);
+                const Schedule done = compare_in_f16(device_, x, make<v0::Relu>(make<v1::Add>(make<v0::MatMul>(x, w, false, true), b)), 2e-2);
                 EXPECT_EQ(std::ranges::count_if(done.kernels, is_few_rows), 1) << print(done);
             }
         }

@@ -11,9 +11,9 @@
 #include "cuda/host_device.hpp"
 #include "cuda/library_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/quantised_models.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "gpu.hpp"
 #include "lower/lower.hpp"
 #include "program/program.hpp"
 #include "program/schedule.hpp"
@@ -263,12 +263,9 @@ TEST(CudaIntegers, ASmallScaleSurvivesHalves) {
     }
 }
 
-TEST(IntegersOnDevice, ProductsAreWhatTheProcessorComputes) {
-    std::string reason;
-    const auto gpu = first_gpu(reason);
-    if (!gpu) GTEST_SKIP() << reason;
-    if (const std::string missing = host_compiler_missing(); !missing.empty()) GTEST_SKIP() << missing;
-    const auto host = std::make_shared<HostDevice>();
+using IntegersOnDevice = OnDeviceAndHost;
+
+TEST_F(IntegersOnDevice, ProductsAreWhatTheProcessorComputes) {
     for (const auto& [rows, depth, columns] : {std::tuple{12U, 64U, 24U}, {100U, 256U, 512U}, {33U, 1024U, 4U}}) {
         const auto x = std::make_shared<v0::Parameter>(f32, ov::Shape{rows, depth});
         const Output y = make<v0::MatMul>(through_integers(x, 0.02, 120, u8), weights(i8, {depth, columns}, {1, columns}), false, false);
@@ -277,9 +274,9 @@ TEST(IntegersOnDevice, ProductsAreWhatTheProcessorComputes) {
             std::vector<float> in(std::size_t{rows} * depth);
             for (std::size_t i = 0; i < in.size(); ++i) in[i] = 0.02F * static_cast<float>(static_cast<int>(i * 37 % 256) - 120) + 0.003F;
             std::vector<std::vector<float>> results;
-            for (const auto& device : {gpu, std::shared_ptr<Device>(host)}) {
+            for (const auto& device : {device_, std::shared_ptr<Device>(host_)}) {
                 const auto program = std::make_shared<Program>(device, lowered({x}, y, {.float_type = type}), std::make_shared<WeightStore>(device));
-                if (device == gpu) {
+                if (device == device_) {
                     const auto& steps = program->schedule().steps;
                     EXPECT_TRUE(std::ranges::any_of(steps, [](const Step& step) { return step.kind == Step::Kind::library; }))
                         << "the library takes no i8 here: " << print(program->schedule());

@@ -411,11 +411,11 @@ ConvolutionSpec convolution(std::int64_t batch, std::int64_t channels_in, std::i
     return s;
 }
 
-/// Of i8: the sums in i32, or scaled to `result` and with a bias.
+/// Of i8, scaled to `result` and with a bias.
 ConvolutionSpec of_integers(ConvolutionSpec s, Type result) {
     s.type = Type::i8;
     s.result = result;
-    s.scale = s.bias = result != Type::i32;
+    s.scale = s.bias = true;
     s.bias_type = Type::f32;
     return s;
 }
@@ -498,7 +498,7 @@ TEST_P(ConvolutionOnDevice, Transposed) {
     verify(transposed(convolution(1, 32, 32, 1, {40}, {4}, 2, 1, 1, GetParam())), false);
 }
 
-/// Integers with sums of which every bit counts, or scaled to floats, f16 among them; GPUs before Ampere have no engines for those.
+/// Integers scaled to floats; GPUs before Ampere have no engines for those.
 class IntegerConvolutionOnDevice : public LibrariesOnDevice, public testing::WithParamInterface<Type> {
 protected:
     static void verify(const ConvolutionSpec& spec, bool required) {
@@ -534,7 +534,6 @@ TEST_P(IntegerConvolutionOnDevice, ChannelsThatFillNoVector) {
 }
 
 TEST_P(IntegerConvolutionOnDevice, ResidualAndActivation) {
-    if (GetParam() == Type::i32) GTEST_SKIP() << "floats alone";
     for (const Activation activation : {Activation::none, Activation::relu, Activation::relu6, Activation::silu}) {
         for (const bool residual : {false, true}) {
             ConvolutionSpec spec = convolution(32, 64, {14, 14}, {3, 3}, 1, 1, 1);
@@ -545,7 +544,7 @@ TEST_P(IntegerConvolutionOnDevice, ResidualAndActivation) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Results, IntegerConvolutionOnDevice, testing::Values(Type::i32, Type::f16, Type::bf16, Type::f32),
+INSTANTIATE_TEST_SUITE_P(Results, IntegerConvolutionOnDevice, testing::Values(Type::f32, Type::f16, Type::bf16),
                          [](const auto& tested) { return std::string(to_string(tested.param)); });
 
 INSTANTIATE_TEST_SUITE_P(Types, ConvolutionOnDevice, testing::Values(Type::f32, Type::f16, Type::bf16),

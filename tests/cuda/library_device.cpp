@@ -192,10 +192,9 @@ std::unique_ptr<LibraryCall> LibraryDevice::make(const MatmulSpec& spec) {
 }
 
 std::unique_ptr<LibraryCall> LibraryDevice::make(const ConvolutionSpec& spec) {
-    // Integers with all that cuDNN documents: channels in fours, sums in i32 that nothing is added to, or scaled to floats.
-    const bool bare = !spec.bias && !spec.residual && spec.activation == Activation::none;
-    const bool integers = spec.type == Type::i8 && spec.channels_in % 4 == 0 && spec.channels_out % 4 == 0 && spec.groups == 1 &&
-                          (spec.scale ? taken(spec.result) : spec.result == Type::i32 && bare);
+    // Integers with all that cuDNN documents: channels in fours, sums that are scaled to floats.
+    const bool integers =
+        spec.type == Type::i8 && spec.channels_in % 4 == 0 && spec.channels_out % 4 == 0 && spec.groups == 1 && spec.scale && taken(spec.result);
     const bool floats = taken(spec.type) && spec.result == spec.type && !spec.scale;
     if ((!floats && !integers) || spec.transposed || spec.kernel.size() != 2 || spec.activation == Activation::hard_swish) return nullptr;
     if (takes_convolution && !takes_convolution(spec)) return nullptr;

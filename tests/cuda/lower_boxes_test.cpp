@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "cuda/host_device.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 
 namespace ai_vmm::cuda::test {
@@ -386,17 +387,16 @@ TEST(CudaBoxes, DetectronProposals) { compare_detectron_proposals(nullptr); }
 TEST(CudaBoxes, DetectronDetectionOutput) { compare_detectron_detections(nullptr); }
 
 /// Where blocks of threads choose together.
-TEST(BoxesOnDevice, AreChosenAlike) {
-    std::string missing;
-    const auto device = first_gpu(missing);
-    if (!device) GTEST_SKIP() << missing;
+using BoxesOnDevice = OnDevice;
+
+TEST_F(BoxesOnDevice, AreChosenAlike) {
     for (const Ssd& s : every_ssd()) {
-        compare_ssd(s, f32, device);
-        compare_ssd(s, f16, device);
+        compare_ssd(s, f32, device_);
+        compare_ssd(s, f16, device_);
     }
-    compare_proposals(device);
-    compare_detectron_proposals(device);
-    compare_detectron_detections(device);
+    compare_proposals(device_);
+    compare_detectron_proposals(device_);
+    compare_detectron_detections(device_);
 }
 
 }  // namespace

@@ -13,9 +13,9 @@
 #include "codegen/packed.hpp"
 #include "cuda/host_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
-#include "gpu.hpp"
 #include "graph/passes.hpp"
 #include "lower/lower.hpp"
 #include "program/program.hpp"
@@ -331,12 +331,9 @@ struct Form {
     std::int64_t columns, depth, group;
 };
 
-TEST(PackedOnDevice, KernelsComputeWhatTheProcessorDoes) {
-    std::string reason;
-    const auto gpu = first_gpu(reason);
-    if (!gpu) GTEST_SKIP() << reason;
-    if (const std::string missing = host_compiler_missing(); !missing.empty()) GTEST_SKIP() << missing;
-    const auto host = std::make_shared<HostDevice>();
+using PackedOnDevice = OnDeviceAndHost;
+
+TEST_F(PackedOnDevice, KernelsComputeWhatTheProcessorDoes) {
     std::vector<std::vector<std::byte>> kept;
     for (const Type type : {Type::f16, Type::bf16, Type::f32}) {
         for (const Type packed : {Type::i8, Type::u8, Type::i4, Type::u4}) {
@@ -346,8 +343,8 @@ TEST(PackedOnDevice, KernelsComputeWhatTheProcessorDoes) {
                     const Graph graph = product(type, packed, rows, f.columns, f.depth, f.group, kept);
                     std::vector<float> x(static_cast<std::size_t>(rows * f.depth));
                     for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
-                    const auto found = run_on(gpu, graph, x, static_cast<std::size_t>(rows * f.columns)),
-                               wanted = run_on(host, graph, x, found.size());
+                    const auto found = run_on(device_, graph, x, static_cast<std::size_t>(rows * f.columns)),
+                               wanted = run_on(host_, graph, x, found.size());
                     // On tensor cores weights with scales of their own are rounded to 16 bits before they are multiplied; bf16 has no room for
                     // integers of 9 bits either, which 8 less a zero point are.
                     const bool rounded = f.columns > 1000 && rows > 1 && (f.group < f.depth || type == Type::bf16);

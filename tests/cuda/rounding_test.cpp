@@ -10,6 +10,7 @@
 #include "ai_vmm/error.hpp"
 #include "cuda/host_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 #include "driver/prelude.hpp"
 #include "gpu.hpp"
@@ -84,12 +85,9 @@ void compare_steps(const std::shared_ptr<Device>& device) {
 
 TEST(CudaRounding, QuantisedStepsAreWholeNumbers) { compare_steps(std::make_shared<HostDevice>()); }
 
-TEST(RoundingOnDevice, QuantisedStepsAreWholeNumbers) {
-    std::string missing;
-    const auto device = first_gpu(missing);
-    if (!device) GTEST_SKIP() << missing;
-    compare_steps(device);
-}
+using RoundingOnDevice = OnDevice;
+
+TEST_F(RoundingOnDevice, QuantisedStepsAreWholeNumbers) { compare_steps(device_); }
 
 }  // namespace
 }  // namespace ai_vmm::cuda::test

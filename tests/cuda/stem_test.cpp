@@ -11,6 +11,7 @@
 #include "codegen/stem.hpp"
 #include "cuda/library_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
 #include "lower/lower.hpp"
@@ -213,15 +214,14 @@ TEST(CudaStem, TheFormForTensorCoresCompiles) {
         EXPECT_NO_THROW((void)compile_kernels(module_source(schedule).text, {.compute = compute, .threads_per_block = 256, .driver_version = 13000}));
 }
 
-TEST(StemOnDevice, TheFormForTensorCoresComputesTheSame) {
-    std::string missing;
-    const auto device = first_gpu(missing);
-    if (!device) GTEST_SKIP() << missing;
+using StemOnDevice = OnDevice;
+
+TEST_F(StemOnDevice, TheFormForTensorCoresComputesTheSame) {
     for (Form f : forms()) {
         for (const std::size_t batch : {1, 7}) {
             SCOPED_TRACE(text(f));
             const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{batch, f.channels, f.image[0], f.image[1]});
-            const Schedule done = compare_in_f16(device, x, with_bias(convolved(x, filters(f32, f), f), f.out), 1e-2);
+            const Schedule done = compare_in_f16(device_, x, with_bias(convolved(x, filters(f32, f), f), f.out), 1e-2);
             EXPECT_EQ(done.calls.size(), 0U);
         }
     }

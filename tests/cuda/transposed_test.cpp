@@ -9,6 +9,7 @@
 #include "codegen/transposed.hpp"
 #include "cuda/library_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 #include "driver/kernel_compiler.hpp"
 #include "lower/lower.hpp"
@@ -150,15 +151,14 @@ TEST(CudaTransposed, TheFormForTensorCoresCompiles) {
         EXPECT_NO_THROW((void)compile_kernels(module_source(schedule).text, {.compute = compute, .threads_per_block = 256, .driver_version = 13000}));
 }
 
-TEST(TransposedOnDevice, TheFormForTensorCoresComputesTheSame) {
-    std::string missing;
-    const auto device = first_gpu(missing);
-    if (!device) GTEST_SKIP() << missing;
+using TransposedOnDevice = OnDevice;
+
+TEST_F(TransposedOnDevice, TheFormForTensorCoresComputesTheSame) {
     for (Form f : forms()) {
         SCOPED_TRACE(text(f));
         f.image = {121, 150};
         const Output x = std::make_shared<v0::Parameter>(f32, ov::Shape{3, f.channels, f.image[0], f.image[1]});
-        const Schedule done = compare_in_f16(device, x, with_bias(spread_out(x, filters(f), f), f.out), 2e-2);
+        const Schedule done = compare_in_f16(device_, x, with_bias(spread_out(x, filters(f), f), f.out), 2e-2);
         EXPECT_EQ(std::ranges::count_if(done.kernels, is_transposed), 1) << print(done);
     }
 }

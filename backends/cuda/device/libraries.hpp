@@ -43,9 +43,9 @@ struct ConvolutionSpec {
     Dims in, kernel, out;  ///< spatial sizes
     Dims stride, dilation, pad_begin, pad_end;
     Type type = Type::f32;    ///< of X and W
-    Type result = Type::f32;  ///< of Y and residual: `type`; with X and W of i8 i32, or a float where there is a scale
+    Type result = Type::f32;  ///< of Y and residual: `type`; a float where X and W are of i8
     Type bias_type = Type::f32;
-    bool scale = false;  ///< of sums of i8 alone
+    bool scale = false;  ///< of sums of i8, which have one
     bool bias = false, residual = false;
     bool tf32 = false;
     bool transposed = false;  ///< the gradient with respect to the input: X and Y change places, W stays (C_in, spatial.., C_out / groups)

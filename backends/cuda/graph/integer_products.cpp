@@ -12,7 +12,6 @@
 
 #include "graph/compressed.hpp"
 #include "graph/passes.hpp"
-#include "graph/window_sums.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
@@ -23,9 +22,9 @@ constexpr std::int64_t kDepthUnit = 16, kLeastDepth = 64, kMostDepth = 1 << 15;
 /// Of a convolution: of single pixels, and of windows, whose depth is that many times their taps.
 constexpr std::int64_t kLeastChannels = 128, kLeastWindowChannels = 32;
 /// A convolution in 16 bits is stored with all that follows it up to the next quantisation: 2 bytes an element, read once and written once more. Sums
-/// in i32 and what is made of them are 3 bytes more, for which a byte less is read of each of `in` elements for `out` results, and `depth` products
-/// take half the time, which on an H100 is that of a byte in memory for 256 of them.
-bool worth_its_sums(std::int64_t in, std::int64_t out, std::int64_t depth) { return 256 * in + depth * out >= 3 * 256 * out; }
+/// in i32 and what is made of them are 3 bytes more, for which k / n bytes less are read and k products take half the time, which on an H100 is that
+/// of a byte in memory for 256 of them.
+bool worth_its_sums(std::int64_t n, std::int64_t k) { return k * (256 + n) >= 3 * 256 * n; }
 /// cuBLASLt's columns of i8 come in fours. cuDNN's engines store 16 bytes, which eight halves are.
 constexpr std::int64_t kColumnUnit = 4, kResultUnit = 8;
 /// The largest offset with which the sums of kMostDepth weights stay i32: a zero point, and 128 for what has no sign.
@@ -151,7 +150,7 @@ private:
         product.type = product.result = spec.type;
         const bool floats = spec.type == Type::f32 || spec.type == Type::f16 || spec.type == Type::bf16;
         if (!floats || product.m < kLeastRows || product.k < kLeastChannels || product.k > kMostDepth || product.k % kDepthUnit != 0 ||
-            product.n % kColumnUnit != 0 || (spec.type != Type::f32 && !worth_its_sums(product.k, product.n, product.k)))
+            product.n % kColumnUnit != 0 || (spec.type != Type::f32 && !worth_its_sums(product.n, product.k)))
             return std::nullopt;
         const std::size_t rank = spec.in.size() + 2;
         std::vector<int> last(rank), back(rank);  // channels to the end, and back
@@ -167,49 +166,38 @@ private:
         return of_floats(rows, matrix, product, column, [&](ValueId sums) { return builder().transpose(builder().reshape(sums, pixels), back); });
     }
 
-    /// Convolutions of two dimensions, where a library takes their integers.
+    /// Convolutions of two dimensions, where a library takes their integers: it scales the sums, of which there is an i32 within it alone, and adds
+    /// what the offset comes to before it rounds them to what floats would be stored as. That is one number for each channel where the image has the
+    /// number that stands for 0 around it.
     std::optional<ValueId> of_windows(const Node& node, const ConvolutionSpec& spec) {
         if (!has_windows(spec)) return std::nullopt;
-        if (spec.type == Type::i32) return of_integer_windows(node, spec);
-        if (spec.type != Type::f32 && !is_narrow_float(spec.type)) return std::nullopt;
         const std::int64_t depth = depth_of(spec);
         const auto w = quantised_matrix(builder().reshape(node.inputs[1], {1, spec.channels_out, depth}), true, depth);
         if (!w) return std::nullopt;
         ViewChain pixels;
         const auto x = quantised_behind(node.inputs[0], pixels);
-        if (!x) return std::nullopt;
-        const ValueId weights = filters(w->packed.weights, w->zero, spec);
-        if (auto done = scaled_windows(pixels, *x, weights, w->packed.scale, spec)) return done;
-        const ConvolutionSpec summed = summed_integers(spec);
-        if (!worth_summing(spec) || !takes_(summed)) return std::nullopt;
-        const auto inside = x->offset != 0 ? window_sums(builder(), weights, spec) : std::optional<ValueId>(-1);
-        if (!inside) return std::nullopt;
-        const ValueId sums = builder().convolution({append(builder(), pixels), weights}, summed);
-        return numbers(spec.type, sums, *inside, *x, w->packed.scale, {1, spec.channels_out, 1, 1});
-    }
-
-    /// In 16 bits the library stores what it would of floats: it scales the sums and adds what the offset comes to before it rounds them. That is one
-    /// number for each channel where the image has the number that stands for 0 around it.
-    std::optional<ValueId> scaled_windows(const ViewChain& pixels, const Quantised& x, ValueId weights, ValueId scales, const ConvolutionSpec& spec) {
-        const bool shifted = x.offset != 0, has_zero = x.offset == std::nearbyint(x.offset) && x.offset >= -127 && x.offset <= 128;
-        if (!is_narrow_float(spec.type) || !has_zero) return std::nullopt;
+        if (!x || !has_zero(*x)) return std::nullopt;
+        const bool shifted = x->offset != 0;
         ConvolutionSpec scaled = scaled_integers(shifted ? without_padding(spec) : spec);
         if (!takes_(scaled)) return std::nullopt;
-        ValueId q = append(builder(), pixels);
-        const std::vector<float> each(static_cast<std::size_t>(spec.channels_out), static_cast<float>(x.scale)), nothing(each.size());
-        const ValueId scale = scales >= 0 ? joined_scales(scales, x.scale, {spec.channels_out}) : builder().constant_f32({spec.channels_out}, each);
-        ValueId bias = -1;
+        const ValueId rows = less(w->packed.weights, w->zero);
+        const std::vector<float> each(static_cast<std::size_t>(spec.channels_out), static_cast<float>(x->scale)), nothing(each.size());
+        const ValueId scale =
+            w->packed.scale >= 0 ? joined_scales(w->packed.scale, x->scale, {spec.channels_out}) : builder().constant_f32({spec.channels_out}, each);
+        ValueId q = append(builder(), pixels), bias = -1;
         if (shifted) {
-            const auto sums = window_sums(builder(), weights, scaled);
-            if (!sums) return std::nullopt;
-            bias = builder().pointwise("Correction", Type::f32, {scale, builder().reshape(*sums, {spec.channels_out})},
-                                       "a * (f32)b * " + literal(Type::f32, x.offset));
-            q = surrounded(q, spec, static_cast<std::int64_t>(-x.offset));
+            bias = builder().pointwise("Correction", Type::f32, {scale, builder().reshape(sums_of_columns(rows), {spec.channels_out})},
+                                       "a * (f32)b * " + literal(Type::f32, x->offset));
+            q = surrounded(q, spec, static_cast<std::int64_t>(-x->offset));
         } else {
             bias = builder().constant_f32({spec.channels_out}, nothing);
         }
-        return builder().convolution({q, weights, scale, bias}, std::move(scaled));
+        return builder().convolution({q, builder().reshape(rows, {spec.channels_out, spec.channels_in, spec.kernel[0], spec.kernel[1]}), scale, bias},
+                                     std::move(scaled));
     }
+
+    /// Whether 0 is one of the numbers that i8 stand for.
+    [[nodiscard]] static bool has_zero(const Quantised& x) { return x.offset == std::nearbyint(x.offset) && x.offset >= -127 && x.offset <= 128; }
 
     /// The image of `spec` with `number` in place of its padding.
     ValueId surrounded(ValueId q, const ConvolutionSpec& spec, std::int64_t number) {
@@ -243,24 +231,14 @@ private:
 
     /// Whether it is a plain convolution of windows of integers that fit what the libraries take.
     [[nodiscard]] static bool has_windows(const ConvolutionSpec& spec) {
-        if (spec.in.size() != 2 || spec.transposed || spec.groups != 1 || spec.bias || spec.residual || spec.activation != Activation::none)
+        if ((spec.type != Type::f32 && !is_narrow_float(spec.type)) || spec.in.size() != 2 || spec.transposed || spec.groups != 1 || spec.bias ||
+            spec.residual || spec.activation != Activation::none)
             return false;
         const auto not_cut = [](const Dims& dims) { return std::ranges::all_of(dims, [](std::int64_t size) { return size >= 0; }); };
         return spec.channels_in >= kLeastWindowChannels && spec.channels_in % kDepthUnit == 0 && spec.channels_out % kResultUnit == 0 &&
                depth_of(spec) >= kLeastDepth && depth_of(spec) <= kMostDepth && not_cut(spec.pad_begin) && not_cut(spec.pad_end);
     }
 
-    [[nodiscard]] static bool worth_summing(const ConvolutionSpec& spec) {
-        if (elements(spec.kernel) == 1 && spec.channels_in < kLeastChannels) return false;
-        return spec.type == Type::f32 || worth_its_sums(spec.channels_in * elements(spec.in), spec.channels_out * elements(spec.out), depth_of(spec));
-    }
-
-    /// The sums in i32.
-    [[nodiscard]] static ConvolutionSpec summed_integers(ConvolutionSpec spec) {
-        spec.type = Type::i8;
-        spec.result = spec.bias_type = Type::i32;
-        return spec;
-    }
     /// The sums scaled and stored as the floats are, with a bias, to which the model's is added.
     [[nodiscard]] static ConvolutionSpec scaled_integers(ConvolutionSpec spec) {
         spec.result = spec.type;
@@ -268,13 +246,6 @@ private:
         spec.bias_type = Type::f32;
         spec.scale = spec.bias = true;
         return spec;
-    }
-
-    /// Weights of 8 bits less their zero as a convolution reads them.
-    ValueId filters(ValueId weights, std::int64_t zero, const ConvolutionSpec& spec) {
-        Dims dims{spec.channels_out, spec.channels_in};
-        dims.insert(dims.end(), spec.kernel.begin(), spec.kernel.end());
-        return builder().reshape(less(weights, zero), dims);
     }
 
     /// q - zero of weights where all have one zero; none where they differ or are no integers.
@@ -393,22 +364,6 @@ private:
         return is_shifted(*a) ? unshifted(product, sums, *a) : product;
     }
 
-    /// As ConvInteger has them.
-    std::optional<ValueId> of_integer_windows(const Node& node, const ConvolutionSpec& spec) {
-        const auto w = converted(node.inputs[1], true);
-        if (!w || w->zero >= 0) return std::nullopt;
-        const auto zero = static_cast<std::int64_t>(-w->offset);
-        auto x = converted(node.inputs[0], false);
-        const ConvolutionSpec integers = summed_integers(spec);
-        if (!x || !fits_i8(value(w->q), zero) || !takes_(integers)) return std::nullopt;
-        const ValueId q = as_i8(x->q, x->offset);
-        const ValueId weights = filters(w->q, zero, spec);
-        if (!is_shifted(*x)) return builder().convolution({q, weights}, integers);
-        const auto inside = window_sums(builder(), weights, spec);
-        if (!inside) return std::nullopt;
-        return unshifted(builder().convolution({q, weights}, integers), *inside, *x);
-    }
-
     [[nodiscard]] static bool is_shifted(const Quantised& a) { return a.offset != 0 || a.zero >= 0; }
 
     /// What the sums would be of q - zero + offset. @param weight_sums  broadcast to `sums`
@@ -482,9 +437,15 @@ private:
         integers.result = integers.bias_type = Type::i32;
         const ValueId product = builder().matmul(a, b, integers);
         if (!summed) return {product, -1};
-        Rowwise sums{"ColumnSums", {1, spec.n, spec.k}, {2}, Type::i64, {}, "return s0;", true, 1, {}};
+        return {product, sums_of_columns(b)};
+    }
+
+    /// Of weights (1, n, k) the sums over k (1, 1, n).
+    ValueId sums_of_columns(ValueId weights) {
+        const Dims space = dims(weights);
+        Rowwise sums{"ColumnSums", space, {2}, Type::i64, {}, "return s0;", true, 1, {}};
         sums.stages.push_back({Rowwise::Combine::sum, "return in0(0, i1, i2);", ""});
-        return {product, builder().reshape(builder().rowwise(Type::i32, {b}, std::move(sums)), {1, 1, spec.n})};
+        return builder().reshape(builder().rowwise(Type::i32, {weights}, std::move(sums)), {1, 1, space[1]});
     }
 
     const std::function<bool(const ConvolutionSpec&)>& takes_;

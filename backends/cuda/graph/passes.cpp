@@ -45,9 +45,6 @@ std::string renumbered(const std::string& body, const std::vector<int>& to) {
     return out;
 }
 
-/// Sums of integers, which are no numbers yet.
-bool gives_sums(const ConvolutionSpec& spec) { return spec.result != spec.type && !is_float(spec.result); }
-
 class Fuse final : public Rewriter {
 public:
     Fuse(Graph graph, const FuseOptions& options) : Rewriter(std::move(graph)), options_(options) {}
@@ -109,7 +106,7 @@ private:
         const Node* found = producer(id);
         if (found == nullptr || !std::holds_alternative<Convolution>(found->what)) return std::nullopt;
         Convolution what = std::get<Convolution>(found->what);
-        if (what.spec.activation != Activation::none || gives_sums(what.spec)) return std::nullopt;
+        if (what.spec.activation != Activation::none) return std::nullopt;
         what.spec.activation = activation;
         return builder().convolution(std::vector<ValueId>(found->inputs), what.spec);
     }
@@ -175,7 +172,7 @@ private:
         const Node* found = producer(id);
         if (found == nullptr || !used_once(id) || !std::holds_alternative<Convolution>(found->what)) return std::nullopt;
         Convolution what = std::get<Convolution>(found->what);
-        if (what.spec.activation != Activation::none || gives_sums(what.spec) || value(other).type != what.spec.result) return std::nullopt;
+        if (what.spec.activation != Activation::none || value(other).type != what.spec.result) return std::nullopt;
         const Dims& out = dims(node.outputs.front());
         if (out != dims(id)) return std::nullopt;
         const Dims& added = dims(other);

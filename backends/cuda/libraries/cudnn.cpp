@@ -75,36 +75,22 @@ std::optional<fe::PointwiseMode_t> pointwise(Activation activation) {
     }
 }
 
-/// How the sums of a convolution leave it.
-struct Sums {
-    fe::DataType_t type = fe::DataType_t::FLOAT;
-    bool copied = false;  ///< by an operation behind it that changes nothing
-};
-
-/// What to ask the library for, in this order. It adds i8 up in i32 in any case, but versions differ in what their engines want to see behind that:
-/// NVIDIA's example has the copy.
-std::vector<Sums> forms_of(const ConvolutionSpec& s) {
-    if (s.type != Type::i8) return {{}};
-    if (s.scale) return {{fe::DataType_t::INT32}, {fe::DataType_t::FLOAT}};
-    return {{fe::DataType_t::INT32}, {fe::DataType_t::INT32, true}};
+/// The types that the sums of a convolution may leave it with, in the order of asking: i8 is added up in i32 in any case, but versions differ in what
+/// their engines want to see behind that.
+std::vector<fe::DataType_t> types_of_sums(const ConvolutionSpec& s) {
+    if (s.type != Type::i8) return {fe::DataType_t::FLOAT};
+    return {fe::DataType_t::INT32, fe::DataType_t::FLOAT};
 }
 
-/// Engines that a specification does not allow.
-struct Refused {
-    std::vector<fe::NumericalNote_t> notes;
-    std::vector<std::string> engines;
-};
-
-Refused refused_by(const ConvolutionSpec& s) {
-    Refused refused{
-        {fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::WINOGRAD_TILE_13x13, fe::NumericalNote_t::NONDETERMINISTIC}, {}};
-    if (s.type == Type::f32 && !s.tf32) {
-        refused.notes.push_back(fe::NumericalNote_t::TENSOR_CORE);  // for f32 that is TF32
-        refused.notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
+/// Numerics of engines that a specification does not allow.
+std::vector<fe::NumericalNote_t> refused_notes(bool true_f32) {
+    std::vector<fe::NumericalNote_t> notes = {fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION, fe::NumericalNote_t::WINOGRAD_TILE_13x13,
+                                              fe::NumericalNote_t::NONDETERMINISTIC};
+    if (true_f32) {
+        notes.push_back(fe::NumericalNote_t::TENSOR_CORE);  // for f32 that is TF32
+        notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
     }
-    // It stores other bits where sums in i32 are asked for (cuDNN 9.14 on an H100).
-    if (s.result == Type::i32) refused.engines.emplace_back("eng28");
-    return refused;
+    return notes;
 }
 
 /// A graph with one built plan; deserialized ones have a single plan and no structure.
@@ -207,11 +193,11 @@ private:
     }
 
     /// @param type  of X and W; `result` of Y
-    [[nodiscard]] std::shared_ptr<Graph> describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, const Sums& sums) const;
+    [[nodiscard]] std::shared_ptr<Graph> describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, fe::DataType_t sums) const;
     /// The call for a graph, from a stored choice, by measuring or by the library's own order.
     [[nodiscard]] std::unique_ptr<LibraryCall> finish(const std::function<std::shared_ptr<Graph>()>& describe_graph,
-                                                      std::span<const BufferExtent> extents, const std::string& text, const Refused& refused,
-                                                      const Tuning& tuning);
+                                                      std::span<const BufferExtent> extents, const std::string& text,
+                                                      const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning);
     [[nodiscard]] std::unique_ptr<GraphCall> restore(const std::string& choice, std::size_t buffers, const std::string& text) const;
     [[nodiscard]] std::optional<Plan> build(const std::shared_ptr<Graph>& graph, std::int64_t index, std::size_t workspace_limit) const;
 
@@ -259,7 +245,7 @@ std::optional<Plan> OpenCudnn::build(const std::shared_ptr<Graph>& graph, std::i
 }
 
 std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_ptr<Graph>()>& describe_graph, std::span<const BufferExtent> extents,
-                                               const std::string& text, const Refused& refused, const Tuning& tuning) {
+                                               const std::string& text, const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning) {
     try {
         if (auto call = restore(tuning.choice, extents.size(), text)) return call;
         const auto refuse = [&text](const char* step, fe::error_t& status) {
@@ -273,8 +259,7 @@ std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_p
         if (auto status = graph->create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}); status.is_bad()) {
             return refuse("create_execution_plans", status);
         }
-        graph->deselect_numeric_notes(refused.notes);
-        graph->deselect_engines(refused.engines);
+        graph->deselect_numeric_notes(refused);
         graph->deselect_workspace_greater_than(static_cast<std::int64_t>(tuning.workspace_limit_bytes));
         lock.unlock();
 
@@ -319,13 +304,14 @@ ConvolutionSpec with_height(ConvolutionSpec s) {
     return s;
 }
 
-/// i8 with sums in i32, or scaled to floats, and floats all through.
+/// Of X and W, and of Y: floats all through, or i8 scaled to floats. The sums themselves, in i32, are not asked for: engines of cuDNN 9.14 that say
+/// they store those stored others on an H100.
 std::optional<std::pair<fe::DataType_t, fe::DataType_t>> types_of(const ConvolutionSpec& s) {
     const auto result = data_type(s.result);
-    if (s.type != Type::i8) return result && s.result == s.type && !s.scale ? std::optional(std::pair(*result, *result)) : std::nullopt;
-    if (s.transposed) return {};
-    if (s.scale) return result ? std::optional(std::pair(fe::DataType_t::INT8, *result)) : std::nullopt;
-    return {};  // engines of cuDNN 9.14 that store sums in i32 gave other numbers on an H100
+    if (!result) return {};
+    if (s.type == Type::i8)
+        return s.scale && !s.transposed && is_float(s.result) ? std::optional(std::pair(fe::DataType_t::INT8, *result)) : std::nullopt;
+    return s.result == s.type && !s.scale ? std::optional(std::pair(*result, *result)) : std::nullopt;
 }
 
 bool well_formed(const ConvolutionSpec& s) {
@@ -338,7 +324,7 @@ bool well_formed(const ConvolutionSpec& s) {
     return elements(s.in) > 0 && elements(s.out) > 0 && elements(s.kernel) > 0;
 }
 
-std::shared_ptr<Graph> OpenCudnn::describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, const Sums& sums) const {
+std::shared_ptr<Graph> OpenCudnn::describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, fe::DataType_t sums) const {
     auto graph = empty_graph(result);
     const Dims x_dims = joined(s.batch, s.channels_in, s.in);
     const Dims y_dims = joined(s.batch, s.channels_out, s.out);
@@ -355,12 +341,7 @@ std::shared_ptr<Graph> OpenCudnn::describe(const ConvolutionSpec& s, fe::DataTyp
                             : graph->conv_fprop(x, w, convolved(fe::graph::Conv_fprop_attributes()));
     const auto shaped = [&] { y->set_dim(y_dims).set_stride(channels_last(y_dims)); };
     shaped();
-    if (type == fe::DataType_t::INT8) y->set_data_type(sums.type);
-    if (sums.copied) {
-        y = graph->pointwise(y,
-                             fe::graph::Pointwise_attributes().set_mode(fe::PointwiseMode_t::IDENTITY).set_compute_data_type(fe::DataType_t::INT32));
-        shaped();
-    }
+    if (type == fe::DataType_t::INT8) y->set_data_type(sums);
     const auto combine = [&](fe::PointwiseMode_t with, const Tensor& other) {
         y = graph->pointwise(y, other, fe::graph::Pointwise_attributes().set_mode(with));
         shaped();
@@ -392,9 +373,9 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const ConvolutionSpec& given, const
         (given.activation != Activation::none && !pointwise(given.activation)))
         return nullptr;
     const ConvolutionSpec s = with_height(given);
-    for (const Sums& sums : forms_of(s)) {
+    for (const fe::DataType_t sums : types_of_sums(s)) {
         const auto describe_graph = [&] { return describe(s, types->first, types->second, sums); };
-        if (auto call = finish(describe_graph, buffers(given), to_string(given), refused_by(s), tuning)) return call;
+        if (auto call = finish(describe_graph, buffers(given), to_string(given), refused_notes(s.type == Type::f32 && !s.tf32), tuning)) return call;
     }
     return nullptr;
 }
