@@ -133,6 +133,11 @@ Library::Library() {
 }
 
 std::string without_source(std::string_view message) {
+    // A node that fails while it runs says its own message behind this.
+    constexpr std::string_view kOfNode = "Status Message: ";
+    if (const std::size_t at = message.find(kOfNode); at != std::string_view::npos) {
+        return std::string(message.substr(0, at + kOfNode.size())) + without_source(message.substr(at + kOfNode.size()));
+    }
     const auto cut_to = [&message](std::size_t at) {
         message.remove_prefix(std::min(at, message.size()));
         message.remove_prefix(std::min(message.find_first_not_of(" \n"), message.size()));

@@ -51,6 +51,9 @@ TEST(OrtMessages, DoNotNameTheLibrarysSource) {
     EXPECT_EQ(without_source("/src/graph.h:12 int ns::Graph::at(int) const No index 3"), "No index 3");
     EXPECT_EQ(without_source("utils.cc:1534 Validate Initializer 'w': raw_data size (572 bytes) is wrong"),
               "Initializer 'w': raw_data size (572 bytes) is wrong");
+    EXPECT_EQ(
+        without_source("Non-zero status code. Name:'r' Status Message: /src/cpu/reshape_helper.h:91 ns::Helper::Helper(bool) a == b was false.\n"),
+        "Non-zero status code. Name:'r' Status Message: a == b was false.");
     for (const std::string_view whole : {"", " ", "graph.cc:", "graph.cc:1", "12:30 is a time", "a.cc:x b", "Op ns::Foo(x) failed"}) {
         EXPECT_EQ(without_source(whole), whole == " " ? "" : whole);
     }
