@@ -11,7 +11,7 @@ namespace {
 
 Error unavailable(std::string message, std::string found, std::string advice) {
     return Error(ErrorCode::unavailable, ErrorCategory::system, std::move(message),
-                 {.expected = "an NVIDIA driver for CUDA 12.4 or later (version 550)", .found = std::move(found), .advice = std::move(advice)});
+                 {.expected = "an NVIDIA driver for CUDA 13.0 or later (version 580)", .found = std::move(found), .advice = std::move(advice)});
 }
 
 /// The functions, or why there are none: settled once for the process.
