@@ -3,12 +3,12 @@
 """The figures that the documents give, measured again: latency and throughput beside both native engines, added latency, the second deployment, and the
 commands' start-up. Each comparison runs in one process, interleaved, after the outputs were compared (`vmm bench --against`).
 
-    bench/run.py [--only latency,throughput,added,second,commands] [--seconds S] [--close-seconds S] [--slice K/N] [--filter TEXT]
+    bench/run.py [--only latency,throughput,added,second,commands] [--seconds S] [--close-runs N] [--slice K/N] [--filter TEXT]
                  [--output bench/results]
 
 Prints a table and writes one JSON file per section, cpu_SECTION.json, with the commit, the machine, the engines and every ratio. Ratios above 1 favour
-AI VMM. What comes out within a seventh of its peer, on either side, is timed once more for --close-seconds, and that counts: often it is the peer's own
-configuration, and what is left is the machine's noise. A part of the models (--slice, --filter) is added to the rows that the file has from the same
+AI VMM. What comes out within a seventh of its peer, on either side, is timed in --close-runs processes more, and their median counts: often it is the
+peer's own configuration, and what is left is where each process happens to lie in memory. Added latency above half of what is allowed likewise. A part of the models (--slice, --filter) is added to the rows that the file has from the same
 commit and durations; any other file is begun anew.
 """
 
@@ -75,14 +75,31 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(statistics.fmean(math.log(value) for value in values)) if values else 1.0
 
 
-def compare_rows(scenario: str, paths: list[pathlib.Path], seconds: float, close_seconds: float) -> list[dict[str, Any]]:
+def middle_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row for the same comparison in several processes: that of the median ratio, with every peer's median over the processes and all ratios."""
+    ranked = sorted((run for run in runs if "ratio" in run), key=lambda run: run["ratio"]["value"])
+    row = ranked[(len(ranked) - 1) // 2] | {"processes": len(ranked)}
+    row["peers"] = {peer: dict(entry) for peer, entry in row["peers"].items()}
+    for peer, entry in row["peers"].items():
+        values = [run["peers"][peer]["ratio"]["value"] for run in ranked if "ratio" in run["peers"].get(peer, {})]
+        if values:
+            entry["ratio"] = {"value": statistics.median(values), "low": min(values), "high": max(values)}
+            entry["ratios"] = values
+    timed = [entry["ratio"] for entry in row["peers"].values() if "ratio" in entry]
+    row["ratio"] = min(timed, key=lambda ratio: ratio["value"])
+    return row
+
+
+def compare_rows(scenario: str, paths: list[pathlib.Path], seconds: float, close_runs: int) -> list[dict[str, Any]]:
     """Latency or throughput of every model."""
     rows = []
     for path in paths:
         with tempfile.TemporaryDirectory() as cache:
             row = compare(path, scenario, seconds, cache)
-            if "ratio" in row and CLOSE < row["ratio"]["value"] < 1 / CLOSE and close_seconds > seconds:
-                row = compare(path, scenario, close_seconds, cache)  # as deployed: nothing is tuned again
+            if "ratio" in row and CLOSE < row["ratio"]["value"] < 1 / CLOSE and close_runs > 0:
+                again = [compare(path, scenario, seconds, cache) for _ in range(close_runs)]  # as deployed: nothing is tuned again
+                if any("ratio" in run for run in again):
+                    row = middle_of(again)
         rows.append(row)
         if "ratio" in row:
             peers = "  ".join(f"{peer} {entry['ratio']['value']:.2f}x" if "ratio" in entry else f"{peer} {entry['status']}" for peer, entry in row["peers"].items())
@@ -98,21 +115,31 @@ def compare_summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"geometric_mean": geometric_mean(ratios), "lowest": min(ratios, default=0.0), "models": len(ratios)}
 
 
-def added_rows(paths: list[pathlib.Path], seconds: float) -> list[dict[str, Any]]:
+def added(path: pathlib.Path, seconds: float, cache: str) -> dict[str, Any]:
+    """One model beside the same engine in the same configuration."""
+    answer = vmm_json("bench", str(path), "--same-config", "--seconds", str(seconds), *models.shape_options(path), cache=cache)
+    row: dict[str, Any] = {"model": models.label(path)}
+    if "error" in answer:
+        return row | {"error": answer["error"]["message"]}
+    run = answer["scenarios"][0]
+    row |= {"p50_ms": run["contenders"][0]["latency"]["p50_ms"], "candidate": run["contenders"][0]["settings"]}
+    if "added_latency_us" in run:
+        row["added_us"] = run["added_latency_us"]
+        row["allowed_us"] = 3 + 0.01 * 1000 * run["contenders"][1]["latency"]["p50_ms"]
+    return row
+
+
+def added_rows(paths: list[pathlib.Path], seconds: float, close_runs: int) -> list[dict[str, Any]]:
     """Added latency over the same engine called natively with the same configuration."""
     rows = []
     for path in paths:
         with tempfile.TemporaryDirectory() as cache:
-            answer = vmm_json("bench", str(path), "--same-config", "--seconds", str(seconds), *models.shape_options(path), cache=cache)
-        row: dict[str, Any] = {"model": models.label(path)}
-        if "error" in answer:
-            row["error"] = answer["error"]["message"]
-        else:
-            run = answer["scenarios"][0]
-            row |= {"p50_ms": run["contenders"][0]["latency"]["p50_ms"], "candidate": run["contenders"][0]["settings"]}
-            if "added_latency_us" in run:
-                row["added_us"] = run["added_latency_us"]
-                row["allowed_us"] = 3 + 0.01 * 1000 * run["contenders"][1]["latency"]["p50_ms"]
+            row = added(path, seconds, cache)
+            if "added_us" in row and row["added_us"]["value"] > 0.5 * row["allowed_us"] and close_runs > 0:
+                again = [run for run in (added(path, seconds, cache) for _ in range(close_runs)) if "added_us" in run]
+                again.sort(key=lambda run: run["added_us"]["value"] / run["allowed_us"])
+                if again:
+                    row = again[(len(again) - 1) // 2] | {"processes": len(again), "all_added_us": [run["added_us"]["value"] for run in again]}
         rows.append(row)
         if "added_us" in row:
             print(f"  {row['model']:42s} {row['added_us']['value']:8.2f} us of {row['allowed_us']:8.2f} allowed", flush=True)
@@ -190,7 +217,7 @@ def write_section(path: pathlib.Path, head: dict[str, Any], name: str, fresh: li
     rows = {row["model"]: row for row in fresh}
     if path.exists():
         old = json.loads(path.read_text())
-        if all(old.get(key) == head[key] for key in ("commit", "seconds_per_contender", "seconds_where_close")) and not head["commit"].endswith("-dirty"):
+        if all(old.get(key) == head[key] for key in ("commit", "seconds_per_contender", "processes_where_close")) and not head["commit"].endswith("-dirty"):
             rows = {row["model"]: row for row in old[name]["rows"]} | rows
     ordered = sorted(rows.values(), key=lambda row: order.index(row["model"]) if row["model"] in order else len(order))
     summary = summarise(ordered)
@@ -206,7 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="latency,throughput,added,second,commands")
     parser.add_argument("--seconds", type=float, default=3.0, help="per model and contender")
-    parser.add_argument("--close-seconds", type=float, default=12.0, help="where the ratio is close to 1")
+    parser.add_argument("--close-runs", type=int, default=5, metavar="N", help="processes where the ratio is close to 1")
     parser.add_argument("--slice", default="1/1", metavar="K/N", help="the K-th of N parts of the models")
     parser.add_argument("--filter", default="", help="models whose name has this")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "bench" / "results", help="a folder")
@@ -220,13 +247,13 @@ def main() -> int:
         devices = vmm_json("devices", cache=cache)
     seconds = arguments.seconds
     head = {"commit": version["commit"], "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "version": version, "devices": devices,
-            "kernel": platform.release(), "seconds_per_contender": seconds, "seconds_where_close": arguments.close_seconds}  # fmt: skip
+            "kernel": platform.release(), "seconds_per_contender": seconds, "processes_where_close": arguments.close_runs}  # fmt: skip
     sections: dict[str, tuple[str, Callable[[], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], dict[str, Any]]]] = {
         "latency": ("latency, single-stream, against the better of both native engines at f32 with their latency settings",
-                    lambda: compare_rows("single-stream", paths, seconds, arguments.close_seconds), compare_summary),
+                    lambda: compare_rows("single-stream", paths, seconds, arguments.close_runs), compare_summary),
         "throughput": ("throughput, offline, against the better of both native engines at f32 with their throughput settings",
-                       lambda: compare_rows("offline", paths, seconds, arguments.close_seconds), compare_summary),
-        "added": ("added latency over the same engine with the same configuration, 3 us + 1 % allowed", lambda: added_rows(paths, seconds), added_summary),
+                       lambda: compare_rows("offline", paths, seconds, arguments.close_runs), compare_summary),
+        "added": ("added latency over the same engine with the same configuration, 3 us + 1 % allowed", lambda: added_rows(paths, seconds, arguments.close_runs), added_summary),
         "second": ("second deployment in a new process", lambda: second_rows(paths), second_summary),
         "commands": ("commands", command_rows, command_summary),
     }  # fmt: skip

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/log.hpp"
 #include "executable.hpp"
 #include "lower/context.hpp"
 #include "lower/lower.hpp"
@@ -71,6 +72,14 @@ TensorMemory& Backend::memory(int ordinal) {
 
 void Backend::copy(const Tensor& from, Tensor& to) {
     copy_tensor(from, to, [this](int ordinal) -> TensorMemory& { return memory(ordinal); });
+}
+
+void Backend::prepare(const std::string& device) noexcept {
+    try {
+        home(device).device->warm_up();
+    } catch (const std::exception& error) {  // compile() says it to whom it concerns
+        base::log_debug(std::string("cuda: not opened ahead: ") + error.what());
+    }
 }
 
 backend::Support Backend::supports(const backend::Model& model, const backend::CompileConfig& config) {

@@ -34,6 +34,7 @@ public:
     [[nodiscard]] std::string_view version() const noexcept override { return "0.1.0"; }
     [[nodiscard]] std::string engine_version() const override { return engine_version_; }
     [[nodiscard]] std::vector<DeviceInfo> enumerate() override;
+    void prepare(const std::string& device) noexcept override;
     [[nodiscard]] backend::Support supports(const backend::Model& model, const backend::CompileConfig& config) override;
     [[nodiscard]] backend::NodeSupport node_support(const backend::Model& model, const backend::CompileConfig& config) override;
     [[nodiscard]] std::unique_ptr<backend::Executable> compile(const backend::Model& model, const backend::CompileConfig& config) override;

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gpu.hpp"
 
+#include <future>
+#include <system_error>
+
 #include "ai_vmm/error.hpp"
+#include "base/log.hpp"
 #include "driver/choice_store.hpp"
 #include "driver/driver_device.hpp"
+#include "driver/nvrtc.hpp"
 #include "libraries/vendor_libraries.hpp"
 
 namespace ai_vmm::cuda {
@@ -39,6 +44,22 @@ public:
     [[nodiscard]] bool takes(const ConvolutionSpec& spec) override {
         make_current();
         return libraries_->takes(spec);
+    }
+    void warm_up() noexcept override {
+        const auto quietly = [this](const auto& work) {
+            try {
+                make_current();
+                work();
+            } catch (const std::exception& error) {
+                base::log_debug(std::string("cuda: not opened ahead: ") + error.what());
+            }
+        };
+        try {
+            const auto cudnn = std::async(std::launch::async, [&] { quietly([&] { libraries_->open_cudnn(); }); });
+            const auto compiler = std::async(std::launch::async, [&] { quietly([] { (void)Nvrtc::get(); }); });
+            quietly([&] { libraries_->open_cublaslt(); });
+        } catch (const std::system_error&) {  // no thread: they are opened when they are needed
+        }
     }
     [[nodiscard]] std::string choices() const override { return libraries_->choices(); }
     void add_choices(std::string_view bytes) override { (void)libraries_->add_choices(bytes); }

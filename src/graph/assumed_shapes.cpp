@@ -3,22 +3,37 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <map>
+#include <numeric>
 #include <openvino/core/graph_util.hpp>
 #include <openvino/core/model.hpp>
+#include <openvino/op/clamp.hpp>
+#include <openvino/op/constant.hpp>
+#include <openvino/op/convert.hpp>
+#include <openvino/op/convert_like.hpp>
+#include <openvino/op/convert_promote_types.hpp>
+#include <openvino/op/convolution.hpp>
+#include <openvino/op/fake_quantize.hpp>
+#include <openvino/op/group_conv.hpp>
 #include <openvino/op/parameter.hpp>
 #include <openvino/op/sink.hpp>
+#include <openvino/op/transpose.hpp>
+#include <openvino/op/util/binary_elementwise_arithmetic.hpp>
 #include <openvino/op/util/read_value_base.hpp>
+#include <openvino/op/util/unary_elementwise_arithmetic.hpp>
 #include <optional>
+#include <set>
 
 namespace ai_vmm::graph {
 namespace {
 
-constexpr std::int64_t kImageSide = 224;
 constexpr std::int64_t kSamples = 16000;  // a second of speech
 constexpr std::int64_t kFrames = 16;      // of video or of a volume
-// Tried in this order where a graph has a length built in that its inputs don't tell.
+// Tried in this order, one of each at a time, where a graph has a length or a size built in that its inputs don't tell.
 constexpr std::int64_t kSequenceLengths[] = {128, 512, 256, 64, 1024, 96, 32, 16, 8, 1};
+constexpr std::int64_t kImageSides[] = {224, 32, 28, 64, 96, 256, 384, 299, 320, 640};
+static_assert(std::size(kSequenceLengths) == std::size(kImageSides));
 
 bool is_channels(const ov::Dimension& value) {
     return value.is_static() && (value.get_length() == 1 || value.get_length() == 3 || value.get_length() == 4);
@@ -29,13 +44,67 @@ std::int64_t within(const ov::Dimension& range, std::int64_t value) {
     return range.get_max_length() >= 0 ? std::min(value, range.get_max_length()) : value;
 }
 
+struct Channels {
+    std::size_t dimension;
+    std::int64_t count;
+};
+
+/// What the first convolution that reads the input says of its channels, with nothing before it but what works element by element or transposes.
+std::optional<Channels> channels_of(const ov::Output<const ov::Node>& input) {
+    constexpr std::size_t kMostNodes = 64;
+    const ov::Rank rank = input.get_partial_shape().rank();
+    if (rank.is_dynamic() || rank.get_length() < 3 || !input.get_element_type().is_real()) return std::nullopt;
+    std::vector<std::size_t> same(static_cast<std::size_t>(rank.get_length()));
+    std::iota(same.begin(), same.end(), std::size_t{0});
+    std::vector<std::pair<ov::Output<const ov::Node>, std::vector<std::size_t>>> queue{{input, same}};  // with the input's dimension for each
+    std::set<const ov::Node*> seen;
+    for (std::size_t next = 0; next < queue.size() && queue.size() < kMostNodes; ++next) {
+        const auto [output, order] = queue[next];
+        for (const auto& target : output.get_target_inputs()) {
+            const ov::Node* const node = target.get_node();
+            const bool first = target.get_index() == 0;
+            const auto found = [&](std::size_t a, std::optional<std::size_t> b = std::nullopt) -> std::optional<Channels> {
+                const ov::PartialShape& weights = node->get_input_partial_shape(1);
+                if (!first || weights.is_dynamic() || weights.size() <= std::max(a, b.value_or(a))) return std::nullopt;
+                return Channels{order[1], weights[a].get_length() * (b ? weights[*b].get_length() : 1)};
+            };
+            std::optional<Channels> channels;
+            if (ov::is_type<ov::op::v1::Convolution>(node)) channels = found(1);
+            if (ov::is_type<ov::op::v1::GroupConvolution>(node)) channels = found(0, 2);
+            if (ov::is_type<ov::op::v1::ConvolutionBackpropData>(node)) channels = found(0);
+            if (channels) return channels;
+
+            std::vector<std::size_t> then = order;
+            const bool each = ov::is_type<ov::op::util::UnaryElementwiseArithmetic>(node) ||
+                              ov::is_type<ov::op::util::BinaryElementwiseArithmetic>(node) || ov::is_type<ov::op::v14::ConvertPromoteTypes>(node) ||
+                              ov::is_type<ov::op::v0::Convert>(node) || ov::is_type<ov::op::v0::Clamp>(node) ||
+                              (first && (ov::is_type<ov::op::v1::ConvertLike>(node) || ov::is_type<ov::op::v0::FakeQuantize>(node)));
+            if (ov::is_type<ov::op::v1::Transpose>(node)) {
+                const auto* const by = ov::as_type<const ov::op::v0::Constant>(node->get_input_node_ptr(1));
+                const std::vector<std::size_t> axes = by != nullptr ? by->cast_vector<std::size_t>() : std::vector<std::size_t>{};
+                if (!first || axes.size() != order.size() || std::ranges::max(axes) >= order.size()) continue;
+                for (std::size_t i = 0; i < axes.size(); ++i) then[i] = order[axes[i]];
+            } else if (!each) {
+                continue;
+            }
+            const ov::Output<const ov::Node> result = node->output(ov::is_type<ov::op::v14::ConvertPromoteTypes>(node) ? target.get_index() : 0);
+            if (result.get_partial_shape().rank() == rank && seen.insert(node).second) queue.emplace_back(result, std::move(then));
+        }
+    }
+    return std::nullopt;
+}
+
 struct Defaults {
     std::int64_t sequence;
+    std::int64_t side;
     bool has_token_inputs;
 };
 
 /// Shape of one input at the defaults.
-Shape default_shape(const ov::PartialShape& shape, const ov::element::Type& type, const Defaults& defaults) {
+Shape default_shape(const ov::Output<const ov::Node>& input, const Defaults& defaults) {
+    const ov::PartialShape& shape = input.get_partial_shape();
+    const ov::element::Type& type = input.get_element_type();
+    const std::optional<Channels> channels = channels_of(input);
     const auto rank = static_cast<std::size_t>(shape.rank().get_length());
     const bool integers = !type.is_real();
     std::vector<std::int64_t> guess(rank, 1);
@@ -52,13 +121,17 @@ Shape default_shape(const ov::PartialShape& shape, const ov::element::Type& type
     } else if (rank == 4) {
         const bool cache = shape[1].is_static() && shape[3].is_static() && shape[2].is_dynamic() && !is_channels(shape[1]) && !is_channels(shape[3]);
         const bool channels_last = is_channels(shape[3]) && !is_channels(shape[1]);
-        guess = {1, kImageSide, kImageSide, kImageSide};
+        guess = {1, defaults.side, defaults.side, defaults.side};
         guess[channels_last ? 3 : 1] = 3;
         if (cache) guess[2] = 0;  // keys or values of the past: none at the start
     } else if (rank == 5) {
-        guess = {1, 3, kFrames, kImageSide / 2, kImageSide / 2};
-        if (is_channels(shape[4]) && !is_channels(shape[1])) guess = {1, kFrames, kImageSide / 2, kImageSide / 2, 3};
+        const std::int64_t side = defaults.side / 2;
+        guess = {1, 3, kFrames, side, side};
+        if (is_channels(shape[4]) && !is_channels(shape[1])) guess = {1, kFrames, side, side, 3};
     }
+    if (channels && rank == 4) std::fill(guess.begin() + 1, guess.end(), defaults.side);
+    if (channels && rank == 5 && channels->dimension == 4) guess = {1, kFrames, defaults.side / 2, defaults.side / 2, 0};
+    if (channels) guess[channels->dimension] = channels->count;
     Shape result(rank);
     for (std::size_t i = 0; i < rank; ++i) result[i] = shape[i].is_static() ? shape[i].get_length() : within(shape[i], guess[i]);
     return result;
@@ -118,7 +191,7 @@ ShapedGraph assume_shapes(const backend::Model& model, const std::vector<std::pa
     if (!model.graph->is_dynamic() || (inputs.empty() && !stateful)) return result;
 
     std::string refusal;
-    for (const std::int64_t length : kSequenceLengths) {
+    for (std::size_t attempt = 0; attempt < std::size(kSequenceLengths); ++attempt) {
         std::map<std::size_t, ov::PartialShape> shapes;
         std::vector<std::pair<std::string, Shape>> assumed;
         bool given_for_all = true;
@@ -130,7 +203,7 @@ ShapedGraph assume_shapes(const backend::Model& model, const std::vector<std::pa
             std::optional<Shape> shape;
             if (given != input_shapes.end() && partial.compatible(to_partial(given->second))) shape = given->second;
             if (!shape) given_for_all = false;
-            if (!shape && partial.rank().is_static()) shape = default_shape(partial, inputs[i].get_element_type(), {length, has_tokens});
+            if (!shape && partial.rank().is_static()) shape = default_shape(inputs[i], {kSequenceLengths[attempt], kImageSides[attempt], has_tokens});
             if (!shape) continue;
             shapes[i] = to_partial(*shape);
             assumed.emplace_back(name, *shape);

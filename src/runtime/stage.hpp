@@ -54,7 +54,7 @@ private:
 class StageFactory {
 public:
     virtual ~StageFactory() = default;
-    /// @throws Error as backend::Backend::compile().
+    /// Called from several threads, for different keys at once. @throws Error as backend::Backend::compile().
     [[nodiscard]] virtual std::shared_ptr<Stage> make(const planning::CandidateKey& key) = 0;
 };
 

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <ctime>
 #include <functional>
+#include <future>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -357,6 +359,15 @@ public:
         });
     }
     [[nodiscard]] const std::vector<One>& in_order() const noexcept { return order_; }
+    /// The first, if it will be tried whatever the time and no processor has to do with it; else null.
+    [[nodiscard]] const planning::Candidate* ahead(const TuneRequest& request) const {
+        if (request.budget.count() == 0 || request.processors.empty() || order_.empty()) return nullptr;
+        const planning::Candidate& first = *order_.front().candidate;
+        const bool elsewhere = std::ranges::none_of(planning::devices_of(first.key.device), [&](const std::string& device) {
+            return std::ranges::find(request.processors, device) != request.processors.end();
+        });
+        return order_.front().promising && elsewhere && first.key.batch == 1 ? &first : nullptr;
+    }
 
 private:
     std::vector<One> order_;
@@ -423,9 +434,19 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     };
 
     std::vector<Contender> contenders;
-    const auto find = [&](const CandidateKey& key) {
-        return std::ranges::find_if(contenders, [&](const Contender& c) { return c.outcome.key == key; });
-    };
+
+    // What will be tried first, whatever the time, and runs elsewhere is compiled while the processor works on the reference.
+    const Untried untried(request,
+                          [&](const CandidateKey& key) { return std::ranges::find(request.reference_keys, key) != request.reference_keys.end(); });
+    Contender ahead;
+    std::future<void> compiling;
+    if (const planning::Candidate* const first = untried.ahead(request)) {
+        ahead.outcome.key = first->key;
+        try {
+            compiling = std::async(std::launch::async, [&] { compile_into(ahead.outcome, ahead.stage, factory); });
+        } catch (const std::system_error&) {  // no thread: its turn comes
+        }
+    }
 
     // The reference engines first: every other outcome is judged by them.
     double item_ms = 0;  // of one execution, about: the quickest engine's
@@ -481,7 +502,6 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     const double longest_batch_ms = static_cast<double>(request.budget.count()) / 20;
     double slowest_compile_ms = 0;
     for (const Contender& contender : contenders) slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
-    const Untried untried(request, [&](const CandidateKey& key) { return find(key) != contenders.end(); });
     bool lossy_differs = false;
     double best_ms = 1e300;  // per item, of what agreed with the reference
     std::size_t seen = 0;
@@ -495,7 +515,15 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
         if ((late && !needed) || request.budget.count() == 0) continue;
         if (candidate->key.batch > 1 && item_ms * candidate->key.batch > longest_batch_ms) continue;
         Contender contender;
-        contender.outcome = verify(candidate->key, contender.stage, request, result.reference, factory);
+        if (compiling.valid() && ahead.outcome.key == candidate->key) {
+            compiling.get();
+            contender = std::move(ahead);
+        }
+        if (contender.stage || contender.outcome.failure.empty()) {
+            const double compiled_ms = contender.outcome.compile_ms;
+            contender.outcome = verify(candidate->key, contender.stage, request, result.reference, factory);
+            contender.outcome.compile_ms += compiled_ms;
+        }
         slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
         if (promising && contender.outcome.compiled && contender.outcome.agrees) {
             best_ms = std::min(best_ms, run_ms(*contender.stage, request, result.reference, candidate->key.batch) / candidate->key.batch);

@@ -25,6 +25,7 @@ struct TuneRequest {
     const std::vector<TensorInfo>* outputs = nullptr;
     std::vector<planning::Candidate> candidates;         ///< from planning::enumerate_candidates(), best first
     std::vector<planning::CandidateKey> reference_keys;  ///< f32 on the CPU, one per engine, the one to believe first where nothing decides
+    std::vector<std::string> processors;                 ///< device ids: what is compiled for other devices is compiled beside the reference
     std::vector<std::vector<Tensor>> calibration;        ///< sets of inputs, one Tensor per model input
     optimization::Tolerance tolerance;
     std::chrono::milliseconds budget{2000};

@@ -4,9 +4,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <future>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <set>
 #include <sstream>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "base/build_id.hpp"
@@ -124,6 +128,19 @@ bool is_batchable(const std::vector<TensorInfo>& inputs, const std::vector<Tenso
     return !stateful && !inputs.empty() && std::ranges::all_of(inputs, free_first) && std::ranges::all_of(outputs, free_first);
 }
 
+/// Whether `whole`, "gpu:0" or "gpu:0+cpu:0", has the part.
+bool has_part(std::string_view whole, std::string_view part) {
+    for (const auto each : std::views::split(whole, '+')) {
+        if (std::string_view(each.begin(), each.end()) == part) return true;
+    }
+    return false;
+}
+
+/// Whether some of `names`, which may name several at once, has the part, or there are none and any will do.
+bool any_has_part(const std::vector<std::string>& names, std::string_view part) {
+    return names.empty() || std::ranges::any_of(names, [&](const std::string& name) { return has_part(name, part); });
+}
+
 std::span<const std::byte> bytes_of(const std::string& text) { return {reinterpret_cast<const std::byte*>(text.data()), text.size()}; }
 
 }  // namespace
@@ -138,6 +155,7 @@ struct Deployer::Job {
     cache::KeyParts key;
     Deployed out;
     std::vector<std::vector<Tensor>> check_outputs;  // reference outputs of the first calibration set that ran, or empty
+    std::vector<std::future<void>> preparations;     // of devices; waited for at the end
 
     void step(const char* name) {
         out.steps_ms.emplace_back(name, ms_since(step_start));
@@ -220,12 +238,20 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
     Job job{.constraints = constraints,
             .thread_budget = thread_budget,
             .step_start = start,
-            .located = graph::locate(source),
+            .located = {},
             .hardware = hardware(),
             .routes = {},
             .key = {},
             .out = {},
-            .check_outputs = {}};
+            .check_outputs = {},
+            .preparations = {}};
+    std::set<std::pair<std::string, std::string>> alike;  // one of several devices of a kind: more may not be needed
+    const auto allowed = [&](const std::string& engine, const DeviceInfo& device) {
+        return any_has_part(constraints.engines, engine) && any_has_part(constraints.devices, device.id) && alike.emplace(engine, device.name).second;
+    };
+    const bool named = !constraints.engines.empty() || !constraints.devices.empty();
+    if (named) prepare_devices(job, allowed);  // it will be needed whatever the cache says
+    job.located = graph::locate(source);
     job.step("locate");
     for (const DeviceInfo& device : job.hardware.devices) {
         for (const DeviceRoute& route : device.routes) job.routes[{route.backend, device.id}] = route.backend_device;
@@ -246,6 +272,7 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
                {"constraints", constraints_key(constraints, thread_budget)}};
     job.out.stages = new_stages(job);
     if (!restore(job)) {
+        if (!named) prepare_devices(job, allowed);
         build(job);
         store(job);
         job.step("store");
@@ -259,6 +286,22 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
 
 std::shared_ptr<ModelStages> Deployer::new_stages(const Job& job) const {
     return std::make_shared<ModelStages>(registry_, job.located, job.routes, job.constraints.goal == Goal::throughput);
+}
+
+template <typename Wanted>
+void Deployer::prepare_devices(Job& job, const Wanted& wanted) {
+    for (const DeviceInfo& device : job.hardware.devices) {
+        if (device.kind == DeviceKind::cpu) continue;  // there is nothing to open
+        for (const DeviceRoute& route : device.routes) {
+            if (!wanted(route.backend, device)) continue;
+            backend::Backend* const backend = registry_->find(route.backend);
+            if (backend == nullptr) continue;
+            try {
+                job.preparations.push_back(std::async(std::launch::async, [backend, name = route.backend_device] { backend->prepare(name); }));
+            } catch (const std::system_error&) {  // no thread: it is opened when it is needed
+            }
+        }
+    }
 }
 
 bool Deployer::restore(Job& job) {
@@ -275,6 +318,9 @@ bool Deployer::restore(Job& job) {
         const std::string* model = artifact->find("model.json");
         if (plan == nullptr || model == nullptr) throw Error(ErrorCode::data_loss, ErrorCategory::runtime, "it lacks its plan or its description");
         out.plan = planning::plan_from_json(*plan);
+        prepare_devices(job, [&](const std::string& engine, const DeviceInfo& device) {
+            return has_part(out.plan.chosen.engine, engine) && has_part(out.plan.chosen.device, device.id);
+        });
         const Json json = Json::parse(*model);
         out.profile = profile_from_json(json.at("profile"));
         out.inputs = tensor_infos_from_json(json.at("inputs"));
@@ -377,8 +423,7 @@ planning::PlanRequest Deployer::plan_request(Job& job) {
             route.efficiency = costs.efficiency;
             route.max_threads = is_host ? std::max(device.compute_units, 1) : 1;
             route.memory_free_bytes = device.memory_free_bytes;
-            const auto& wanted = request.constraints.engines;
-            if (!is_host && !wanted.empty() && std::ranges::find(wanted, from.backend) == wanted.end()) {
+            if (!is_host && !any_has_part(request.constraints.engines, from.backend)) {
                 route.supported = true;  // the selection rules it out, whatever it runs
                 request.routes.push_back(std::move(route));
                 continue;
@@ -474,13 +519,9 @@ void take_out(const graph::Cutter& cutter, const planning::PlannedStage& stage, 
 /// say of the stages that come of it.
 void Deployer::add_cuts(Job& job, planning::PlanRequest& request) {
     const std::shared_ptr<const backend::Model> model = job.out.stages->model();
-    const auto& engines = job.constraints.engines;
     const auto wanted = [&](const planning::Route& route) {
         const bool cpu = route.kind == to_string(DeviceKind::cpu);
-        const bool excluded = !engines.empty() && std::ranges::none_of(engines, [&](const std::string& name) {
-            return name == route.engine || name.starts_with(route.engine + "+") || name.ends_with("+" + route.engine);
-        });
-        return !excluded && (cpu || !route.supported);
+        return any_has_part(job.constraints.engines, route.engine) && (cpu || !route.supported);
     };
     const auto count = [&](bool cpu) {
         return std::ranges::count_if(
@@ -577,6 +618,9 @@ void Deployer::build(Job& job) {
                               .throughput = job.constraints.goal == Goal::throughput,
                               .oracle = make_oracle(*model),
                               .progress = progress_};
+    for (const DeviceInfo& device : job.hardware.devices) {
+        if (device.kind == DeviceKind::cpu) tune.processors.push_back(device.id);
+    }
     const auto add_references = [&](bool excluded_too) {
         for (const planning::Route& route : request.routes) {
             const bool excluded =

@@ -54,6 +54,9 @@ public:
 private:
     struct Job;
     [[nodiscard]] std::shared_ptr<ModelStages> new_stages(const Job& job) const;
+    /// Lets the backends of accelerators that `wanted(engine, device)` open them, beside what follows.
+    template <typename Wanted>
+    void prepare_devices(Job& job, const Wanted& wanted);
     /// Fills `job.out` from the store. False, and as before but for a step "cache", if there is no entry or it is no good; it is erased then.
     [[nodiscard]] bool restore(Job& job);
     void build(Job& job);

@@ -50,6 +50,21 @@ void requests_in_parallel(const Subject& subject) {
     }
 }
 
+/// Opening ahead of, beside and after compiling changes nothing.
+void prepare_beside_compile(const Subject& subject) {
+    subject.backend->prepare("NO_SUCH_DEVICE");
+    on_threads(4, [&](int thread) {
+        if (thread % 2 == 0) subject.backend->prepare(subject.config().device);
+        const Running running = start(subject, affine_model({64}));
+        const auto request = running.executable->create_request();
+        std::vector<Tensor> outputs(1);
+        const Array x = spread({64}, -1, 1, static_cast<std::uint32_t>(thread));
+        request->run(std::vector{f32(x)}, outputs);
+        require_f32(subject, outputs[0], affine(x), "thread " + std::to_string(thread));
+        subject.backend->prepare(subject.config().device);
+    });
+}
+
 void streams_in_parallel(const Subject& subject) {
     backend::CompileConfig config = subject.config();
     config.streams = 2;
@@ -229,6 +244,7 @@ void requests_leak_nothing(const Subject& subject) {
 
 void add_concurrency_tests(Tests& tests) {
     tests.push_back({"threads", "requests_in_parallel", requests_in_parallel});
+    tests.push_back({"threads", "prepare_beside_compile", prepare_beside_compile});
     tests.push_back({"threads", "streams_in_parallel", streams_in_parallel});
     tests.push_back({"threads", "compiles_in_parallel", compiles_in_parallel});
     tests.push_back({"threads", "executables_side_by_side", executables_side_by_side});

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "cuda/backend_fixture.hpp"
+#include "cuda/on_device.hpp"
 #include "cuda/trial.hpp"
 #include "lower/independent_rows.hpp"
 
@@ -162,6 +163,33 @@ TEST(CudaBuckets, AreFewerThanBatchSizes) {
             request->run(net.tensors(rows, 1), outputs);
         }
         EXPECT_EQ(programs(*executable), "9") << net.name << ": 1, 2, 3, 4, 6, 8, 12, 16 and 24 rows";
+    }
+}
+
+using BucketsOnDevice = OnDeviceAndHost;
+
+/// The GPU's programs for more rows against the processor's for just those; libraries choose other algorithms for other numbers of rows.
+TEST_F(BucketsOnDevice, GiveWhatTheProcessorGives) {
+    Backend gpu{[this] {
+                    DeviceInfo info;
+                    info.routes.push_back({"cuda", "GPU.0", "test", {"f32"}, {}});
+                    return std::vector<DeviceEntry>{{info, [this] { return device_; }, 0}};
+                },
+                "test"};
+    for (const Net& net : good_nets()) {
+        TwoDevices two;
+        const auto executable = gpu.compile(wrapped(net.model()), TwoDevices::config());
+        const auto request = executable->create_request();
+        std::vector<Tensor> outputs(net.model()->outputs().size());
+        for (const std::int64_t rows : {1, 40, 5, 8, 7, 2, 3, 13, 33, 5, 20, 17}) {
+            const auto inputs = net.tensors(rows, static_cast<unsigned>(rows));
+            std::vector<Tensor> expected(outputs.size());
+            two.compile(wrapped(net.model(rows)))->create_request()->run(inputs, expected);
+            request->run(inputs, outputs);
+            for (std::size_t k = 0; k < outputs.size(); ++k)
+                expect_equal(outputs[k], expected[k], net.name + " with " + std::to_string(rows) + " rows, output " + std::to_string(k));
+        }
+        EXPECT_EQ(programs(*executable), "8") << net.name << ": 1, 2, 3, 6, 8, 16, 24 and 48 rows";
     }
 }
 

@@ -127,6 +127,9 @@ public:
     [[nodiscard]] virtual std::unique_ptr<LibraryCall> make(const AttentionSpec&) { return nullptr; }
     [[nodiscard]] virtual std::unique_ptr<RecurrentCall> make(const RecurrentSpec&) { return nullptr; }
 
+    /// Opens what load() and make() open at their first calls. Takes as long as that takes; what fails here fails again there.
+    virtual void warm_up() noexcept {}
+
     /// Whether make() would give a call, asked without timing candidates.
     [[nodiscard]] virtual bool takes(const ConvolutionSpec& spec) { return make(spec) != nullptr; }
 

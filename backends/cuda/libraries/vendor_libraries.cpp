@@ -57,22 +57,20 @@ VendorLibraries::VendorLibraries(Device& device, bool measure, KeptChoices kept)
 VendorLibraries::~VendorLibraries() = default;
 
 CublasLt* VendorLibraries::cublaslt() {
-    const std::lock_guard lock(mutex_);
-    if (!std::exchange(cublaslt_opened_, true)) {
+    std::call_once(cublaslt_once_, [&] {
         cublaslt_ = CublasLt::open(device_, cublaslt_reason_);
         if (!cublaslt_) base::log_info(cublaslt_reason_);
         base::log_debug("cuBLASLt looked for");
-    }
+    });
     return cublaslt_.get();
 }
 
 Cudnn* VendorLibraries::cudnn() {
-    const std::lock_guard lock(mutex_);
-    if (!std::exchange(cudnn_opened_, true)) {
+    std::call_once(cudnn_once_, [&] {
         cudnn_ = Cudnn::open(device_, cudnn_reason_);
         if (!cudnn_) base::log_info(cudnn_reason_);
         base::log_debug("cuDNN looked for");
-    }
+    });
     return cudnn_.get();
 }
 
@@ -115,7 +113,6 @@ bool VendorLibraries::takes(const ConvolutionSpec& spec) {
 std::vector<std::string> VendorLibraries::describe() {
     const CublasLt* const lt = cublaslt();
     const Cudnn* const dnn = cudnn();
-    const std::lock_guard lock(mutex_);
     return {lt != nullptr ? "cuBLASLt " + std::to_string(lt->version()) : cublaslt_reason_,
             dnn != nullptr ? "cuDNN " + std::to_string(dnn->version()) : cudnn_reason_};
 }

@@ -43,6 +43,10 @@ public:
     [[nodiscard]] std::unique_ptr<LibraryCall> make(const AttentionSpec& spec);
     [[nodiscard]] std::unique_ptr<RecurrentCall> make(const RecurrentSpec& spec);
 
+    /// Open a library that make() would open at its first use, or find it missing.
+    void open_cublaslt() { (void)cublaslt(); }
+    void open_cudnn() { (void)cudnn(); }
+
     /// Whether make() gives a call; measures nothing, and makes no choice.
     [[nodiscard]] bool takes(const ConvolutionSpec& spec);
 
@@ -67,11 +71,11 @@ private:
     Device& device_;
     bool measure_;
     const KeptChoices kept_;
-    mutable std::mutex mutex_;  // guards what follows; not held while a call is prepared
-    bool cublaslt_opened_ = false, cudnn_opened_ = false;
+    std::once_flag cublaslt_once_, cudnn_once_;  // what they guard is written once
     std::shared_ptr<CublasLt> cublaslt_;
     std::shared_ptr<Cudnn> cudnn_;
     std::string cublaslt_reason_, cudnn_reason_;
+    mutable std::mutex mutex_;  // guards what follows; not held while a call is prepared
     std::map<std::string, std::string> choices_;  // by to_string(specification)
 };
 

@@ -27,7 +27,7 @@ class Model;
 namespace ai_vmm::backend {
 
 /// Grows when this header changes in a way that old backends can't be loaded with.
-inline constexpr std::uint32_t kInterfaceVersion = 2;
+inline constexpr std::uint32_t kInterfaceVersion = 3;
 
 /// A model as readers hand it to backends. The graph is shared and must not be changed: clone it first.
 struct Model {
@@ -146,6 +146,11 @@ public:
 
     /// Devices this backend reaches. Cheap: no kernel is compiled. `id` is left empty; each has exactly one route.
     [[nodiscard]] virtual std::vector<DeviceInfo> enumerate() = 0;
+
+    /// Opens a device (contexts, vendor libraries) that compile() or import_blob() will soon be asked for, so that they find it open. Called on a thread
+    /// of its own beside other calls, as often as there are deployments; may take as long as opening takes. A hint: what fails here fails again there.
+    /// @param device  the backend's own device name
+    virtual void prepare(const std::string& /*device*/) noexcept {}
 
     /// @param config  device and precision are looked at.
     [[nodiscard]] virtual Support supports(const Model& model, const CompileConfig& config) = 0;

@@ -275,6 +275,38 @@ TEST(AssumedShapes, ALengthThatTheGraphHasBuiltInIsFound) {
     EXPECT_EQ(profile.flops, 2LL * 4 * 512 * 96);
 }
 
+TEST(AssumedShapes, ChannelsAreThoseOfTheFirstConvolution) {
+    const auto shape_of = [](const ov::Output<ov::Node>& result, const std::shared_ptr<op::Parameter>& x) {
+        return profile_of({result}, {x}).assumed_shapes.at(0).second;
+    };
+    const auto open = ov::PartialShape::dynamic(4);
+    const auto scaled = [](const ov::Output<ov::Node>& x) {
+        return std::make_shared<op::Divide>(std::make_shared<op::Subtract>(x, weights({1})), weights({1}));
+    };
+    const auto grey = input("grey", open);
+    EXPECT_EQ(shape_of(convolve(scaled(grey), weights({8, 1, 3, 3}), 1), grey), (Shape{1, 1, 224, 224}));
+
+    const auto last = input("last", open);
+    const auto first = std::make_shared<op::Transpose>(scaled(last), integers({0, 3, 1, 2}));
+    EXPECT_EQ(shape_of(convolve(first, weights({8, 5, 3, 3}), 1), last), (Shape{1, 224, 224, 5}));
+
+    const auto grouped = input("grouped", open);
+    const auto by_group =
+        std::make_shared<op::GroupConvolution>(grouped, weights({4, 2, 3, 3, 3}), kOnes, ov::CoordinateDiff{0, 0}, ov::CoordinateDiff{0, 0}, kOnes);
+    EXPECT_EQ(shape_of(by_group, grouped), (Shape{1, 12, 224, 224}));
+
+    const auto sound = input("sound", ov::PartialShape::dynamic(3));
+    const auto filtered =
+        std::make_shared<op::Convolution>(sound, weights({8, 80, 3}), ov::Strides{1}, ov::CoordinateDiff{1}, ov::CoordinateDiff{1}, ov::Strides{1});
+    EXPECT_EQ(shape_of(filtered, sound), (Shape{1, 80, 128}));
+
+    // A side that the graph has built in.
+    const auto sized = input("sized", open);
+    const auto flat = std::make_shared<op::Reshape>(convolve(sized, weights({2, 3, 3, 3}), 1), integers({0, -1}), true);
+    const auto classes = std::make_shared<op::MatMul>(flat, weights({2 * 32 * 32, 10}));
+    EXPECT_EQ(shape_of(classes, sized), (Shape{1, 3, 32, 32}));
+}
+
 TEST(AssumedShapes, WhatCanNotBeShapedIsCountedAtItsLeastWithANote) {
     const auto x = input("x", {-1, -1, 4});
     const auto transposed = std::make_shared<op::Transpose>(x, integers({0, 2, 1}));

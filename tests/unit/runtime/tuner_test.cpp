@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "fake_stage.hpp"
@@ -103,6 +105,38 @@ TEST(Tuner, APredictionThatIsNotKeptEndsNoSearch) {
     const TuneResult result = tune(tuning.request, factory);
     EXPECT_NE(outcome_of(result, "slow", Precision::f32), nullptr) << "predicted best";
     EXPECT_NE(outcome_of(result, "accelerator", Precision::f32), nullptr) << "and predicted to be faster than that one ran";
+}
+
+TEST(Tuner, WhatRunsElsewhereIsCompiledBesideTheReference) {
+    // The reference is not there before the accelerator's compilation has begun, and the other way round.
+    class Meeting final : public StageFactory {
+    public:
+        Meeting() { made_by.engines = {{"processor", testing::scale_by(2)}, {"accelerator", testing::scale_by(2)}, {"broken", testing::fails()}}; }
+        std::shared_ptr<Stage> make(const CandidateKey& key) override {
+            ++arrived;
+            for (int i = 0; i < 10000 && arrived < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            const std::lock_guard lock(mutex);
+            return made_by.make(key);
+        }
+        testing::FakeFactory made_by;
+        std::atomic<int> arrived = 0;
+        std::mutex mutex;
+    };
+    for (const std::string engine : {"accelerator", "broken", "missing"}) {
+        Meeting factory;
+        Tuning tuning({{"processor", "cpu:0", Precision::f32, 1, 1, 1}, {engine, "gpu:0", Precision::f16, 1, 1, 1}});
+        tuning.predict({10, 1});
+        tuning.request.processors = {"cpu:0"};
+        const TuneResult result = tune(tuning.request, factory);
+        EXPECT_EQ(factory.arrived, 2) << "neither is compiled twice";
+        EXPECT_EQ(factory.made_by.made.size(), 2u);
+        const planning::Outcome* outcome = outcome_of(result, engine, Precision::f16);
+        ASSERT_NE(outcome, nullptr);
+        EXPECT_EQ(outcome->compiled, engine == "accelerator") << engine;
+        EXPECT_EQ(outcome->failure.empty(), engine == "accelerator") << outcome->failure;
+        EXPECT_EQ(outcome->latency_ms.has_value(), engine == "accelerator");
+        EXPECT_GT(outcome->compile_ms, 0);
+    }
 }
 
 TEST(Tuner, WhatIsPredictedLittleBetterHasToBeInTime) {
