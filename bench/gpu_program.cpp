@@ -102,10 +102,10 @@ std::string run_places(const std::shared_ptr<const cuda::Program>& program, cons
             inputs.push_back({.device = memory.buffer.get(), .owner = other});
         }
         for (const Memory& memory : to) outputs.push_back({.device = memory.buffer.get(), .owner = other});
-        // In turns with the device's own time, which drifts with its clocks; of several runs in a row, so that no launch is in it.
+        // In turns with the device's own time, between events around the same steps: it drifts with the clocks.
         std::vector<double> times, beyond;
         for (int i = 0; i < repeats + 5; ++i) {
-            const double device_us = execution.replay_us(8);
+            const double device_us = execution.replay_us();
             const auto start = Clock::now();
             execution.run(inputs, outputs);
             const double us = microseconds_since(start);

@@ -103,9 +103,8 @@ public:
     void cancel() noexcept { cancelled_ = true; }
     [[nodiscard]] const Program& program() const noexcept { return *program_; }
 
-    /// Runs again on what the last run left, without copies from or to the host; gives the device's microseconds, of each of `times` runs where several
-    /// follow each other without waiting: then the launch is no part of it. For benchmarks.
-    [[nodiscard]] double replay_us(int times = 1);
+    /// Runs again on what the last run left, without copies from or to the host; gives the device's microseconds. For benchmarks.
+    [[nodiscard]] double replay_us();
     /// Device microseconds per step, each alone and again and again, so that what it reads is in the cache if it fits: for profiles. Values that the
     /// last run left are overwritten.
     [[nodiscard]] std::vector<std::pair<std::string, double>> profile();
