@@ -17,7 +17,8 @@
 namespace ai_vmm::planning {
 namespace {
 
-constexpr double kTieBand = 0.03;  // measured medians of a quiet machine repeat within this
+constexpr double kExactBand = 0.03;   // what exactness is worth
+constexpr double kThreadBand = 0.01;  // what fewer threads are worth: measured medians of a quiet machine repeat within this
 constexpr std::size_t kSameEngineFallbacks = 2;
 
 /// A candidate on its way to a verdict.
@@ -178,24 +179,35 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
     return entries;
 }
 
-/// The next best of `pool`: preferred hardware, then the trusted engine, then measured ones, then cost with ties by exactness and threads.
-/// Between the remaining ones cost decides however close they are, then the order of routes: engine and batch alone are worth no loss.
+/// The next best of `pool`: preferred hardware, then the trusted engine, then measured ones, then cost. What is more exact may cost a little more,
+/// and of those that are equally exact what takes fewer threads a little again; engine and batch alone are worth no loss.
 std::size_t best_of(const std::vector<const Entry*>& pool) {
     const auto group = [](const Entry* entry) { return std::make_tuple(entry->preference, entry->doubted, !entry->measured); };
-    std::size_t fastest = 0;
-    for (std::size_t i = 1; i < pool.size(); ++i) {
-        if (std::make_tuple(group(pool[i]), pool[i]->cost) < std::make_tuple(group(pool[fastest]), pool[fastest]->cost)) fastest = i;
+    const auto first_group = group(*std::ranges::min_element(pool, {}, group));
+    const auto lowest_cost = [&](const auto& counts) {
+        double cost = std::numeric_limits<double>::infinity();
+        for (const Entry* entry : pool) {
+            if (group(entry) == first_group && counts(*entry)) cost = std::min(cost, entry->cost);
+        }
+        return cost;
+    };
+    const double fastest = lowest_cost([](const Entry&) { return true; });
+    int exactness = std::numeric_limits<int>::max();
+    for (const Entry* entry : pool) {
+        if (group(entry) == first_group && entry->cost <= fastest * (1 + kExactBand))
+            exactness = std::min(exactness, inexactness(entry->key().precision));
     }
+    const auto as_exact = [&](const Entry& entry) { return inexactness(entry.key().precision) == exactness; };
+    const double limit = lowest_cost(as_exact) * (1 + kThreadBand);
     const auto tie_rank = [](const Entry* entry) {
         const CandidateKey& key = entry->key();
-        return std::make_tuple(inexactness(key.precision), key.threads * key.streams, entry->cost, entry->route_index, key.batch, key);
+        return std::make_tuple(key.threads * key.streams, entry->cost, entry->route_index, key.batch, key);
     };
-    std::size_t best = fastest;
-    for (std::size_t i = 0; i < pool.size(); ++i) {
-        const bool tied = group(pool[i]) == group(pool[fastest]) && pool[i]->cost <= pool[fastest]->cost * (1 + kTieBand);
-        if (tied && tie_rank(pool[i]) < tie_rank(pool[best])) best = i;
-    }
-    return best;
+    const auto rank = [&](const Entry* entry) {
+        const bool in_question = group(entry) == first_group && as_exact(*entry) && entry->cost <= limit;
+        return std::make_pair(!in_question, tie_rank(entry));
+    };
+    return static_cast<std::size_t>(std::ranges::min_element(pool, {}, rank) - pool.begin());
 }
 
 std::vector<const Entry*> ranked(const std::vector<Entry>& entries) {
@@ -237,7 +249,12 @@ Words words_of(Goal goal, bool energy) {
     return {"best", "worse"};
 }
 
-/// What decided between two that are within the tie band; empty if the cost did.
+/// By how much the winner may be worse.
+double band_of(const Entry& winner, const Entry& loser) {
+    return inexactness(winner.key().precision) < inexactness(loser.key().precision) ? kExactBand : kThreadBand;
+}
+
+/// What decided between two that are within band_of(); empty if the cost did.
 std::string tie_breaker(const Entry& winner, const Entry& loser) {
     const CandidateKey& a = winner.key();
     const CandidateKey& b = loser.key();
@@ -280,7 +297,7 @@ std::string chosen_reason(const PlanRequest& request, const std::vector<const En
     if (!request.trusted_engine.empty() && !chosen.doubted) reason += "outputs could not be compared, the format's own runtime is believed; ";
     const char* how = chosen.measured ? "measured" : "predicted (not measured)";
     if (fastest != &chosen) {
-        reason += fmt::format("{}, within {:.0f} % of the best ({}, {}) and {}", cost_text(goal, chosen, energy), percent(kTieBand),
+        reason += fmt::format("{}, within {:.0f} % of the best ({}, {}) and {}", cost_text(goal, chosen, energy), percent(band_of(chosen, *fastest)),
                               fastest->key().id(), cost_text(goal, *fastest, energy), tie_breaker(chosen, *fastest));
     } else if (peers == 1) {
         reason += fmt::format("the only one {}{}: {}", how, by_preference ? " there" : "", cost_text(goal, chosen, energy));
@@ -318,8 +335,9 @@ std::string other_reason(const PlanRequest& request, const Entry& chosen, const 
         if (ratio > 1.005) return fmt::format("{}better ({}), but not the preferred hardware", prefix, figures);
     }
     const double ratio = entry.cost / chosen.cost;
-    if (const std::string breaker = ratio <= 1 + kTieBand ? tie_breaker(chosen, entry) : std::string(); !breaker.empty()) {
-        return fmt::format("{}{}, a tie within {:.0f} %; the chosen one {}", prefix, figures, percent(kTieBand), breaker);
+    const double band = band_of(chosen, entry);
+    if (const std::string breaker = ratio <= 1 + band ? tie_breaker(chosen, entry) : std::string(); !breaker.empty()) {
+        return fmt::format("{}{}, a tie within {:.0f} %; the chosen one {}", prefix, figures, percent(band), breaker);
     }
     if (ratio <= 1.005) return fmt::format("{}hardly {}: {}", prefix, words.worse, figures);
     return fmt::format("{}{}x {}: {}", prefix, number(ratio), words.worse, figures);

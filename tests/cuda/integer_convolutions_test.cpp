@@ -135,7 +135,9 @@ TEST(CudaIntegerConvolutions, EveryKindOfQuantisation) {
             const auto made = expect_as_in_floats(x, convolved(q, filters({24, 64, 3, 3})), type);
             ASSERT_EQ(made.size(), has_zero ? 1U : 0U);
             // The library scales to what floats would be stored as.
-            if (has_zero) EXPECT_EQ(made[0].result, type);
+            if (has_zero) {
+                EXPECT_EQ(made[0].result, type);
+            }
         }
     }
 }
