@@ -125,7 +125,7 @@ std::unique_ptr<backend::Executable> OrtBackend::import_blob(std::span<const std
     }
     const ModelBytes bytes{.model = content.model, .external_data = {}};
     return std::make_unique<OrtExecutable>(make_sessions(bytes, config, {.prepared = true, .save_prepared = {}}), model, std::move(content.binding),
-                                           config, blob.size(), "import", Reload{}, bytes.model);
+                                           config, blob.size(), "import", Reload{});
 }
 
 }  // namespace ai_vmm::ort

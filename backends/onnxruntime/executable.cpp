@@ -39,7 +39,7 @@ void expect_type(const Port& port, const TensorInfo& info, std::string_view what
 }  // namespace
 
 OrtExecutable::OrtExecutable(std::vector<Owner<OrtSession>> sessions, const backend::Model& model, Binding binding, backend::CompileConfig config,
-                             std::size_t bytes, std::string source, Reload reload, std::shared_ptr<const std::string> in_place)
+                             std::size_t bytes, std::string source, Reload reload)
     : config_(std::move(config)),
       memory_bytes_(static_cast<std::int64_t>(bytes * sessions.size())),
       source_(std::move(source)),
@@ -75,7 +75,6 @@ OrtExecutable::OrtExecutable(std::vector<Owner<OrtSession>> sessions, const back
         auto shared = std::make_shared<SharedSession>();
         shared->memory.reset(memory);
         shared->bindable = config_.device == "CPU";
-        shared->bytes = in_place;
         shared->session = std::move(session);
         shared->inputs = model.inputs;
         shared->outputs = model.outputs;
@@ -104,7 +103,7 @@ std::vector<std::pair<std::string, std::string>> OrtExecutable::properties() con
 
 void OrtExecutable::export_blob(std::ostream& out) const {
     const SharedSession& shared = *shared_.front();
-    if (shared.bytes) return write_blob(out, {.binding = shared.binding, .model = shared.bytes});
+    if (!reload_) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "what was imported is not exported again");
     if (config_.device != "CPU") {
         throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "models of ONNX Runtime are exported for the CPU only");
     }

@@ -23,7 +23,6 @@ struct Binding {
 
 /// What requests share; kept alive by every tensor whose memory the session allocated.
 struct SharedSession {
-    std::shared_ptr<const std::string> bytes;  ///< that the session uses in place: an imported model; else null
     Owner<OrtSession> session;
     Owner<OrtMemoryInfo> memory;  ///< the caller's memory
     bool bindable = false;        ///< tensors are computed on where they are, so that they may be bound for many executions
@@ -33,7 +32,7 @@ struct SharedSession {
     std::vector<std::size_t> same_as;  ///< per Model::outputs: the first one under the same session name, often itself
 };
 
-/// How to get the model's bytes again for export_blob(), so that they need not be kept.
+/// How to get the model's bytes again for export_blob(), so that they need not be kept; empty: there is no way.
 using Reload = std::function<ModelBytes()>;
 
 class OrtExecutable final : public backend::Executable {
@@ -41,7 +40,7 @@ public:
     /// @param sessions  at least one, all of the same model; requests take turns with them
     /// @throws Error(unimplemented) an input or output is no tensor; Error(invalid_argument) names or types differ from the model's.
     OrtExecutable(std::vector<Owner<OrtSession>> sessions, const backend::Model& model, Binding binding, backend::CompileConfig config,
-                  std::size_t bytes, std::string source, Reload reload, std::shared_ptr<const std::string> in_place = nullptr);
+                  std::size_t bytes, std::string source, Reload reload);
 
     std::unique_ptr<backend::Request> create_request() override;
     std::int64_t memory_bytes() const override { return memory_bytes_; }

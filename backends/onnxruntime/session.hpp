@@ -35,7 +35,7 @@ struct ModelBytes {
 [[nodiscard]] bool spinning(const backend::CompileConfig& config) noexcept;
 
 struct SessionOptions {
-    bool prepared = false;                ///< the bytes are an optimised model in ORT format; used in place: they must outlive the session
+    bool prepared = false;                ///< the bytes are an optimised model in ORT format
     std::filesystem::path save_prepared;  ///< if not empty: where the optimised model is written to, in ORT format
 };
 
