@@ -6,6 +6,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <future>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -107,18 +111,22 @@ Loaded load_library(const fs::path& path) {
 /// A library is opened once in a process, however many registries ask for it.
 Loaded load_once(const fs::path& path) {
     // Engines live until the process ends, past every other static object: the list is never destroyed.
+    struct Known {
+        std::mutex mutex;
+        std::optional<Loaded> loaded;
+    };
     static std::mutex& mutex = *new std::mutex;
-    static std::vector<std::pair<std::string, Loaded>>& known = *new std::vector<std::pair<std::string, Loaded>>;
+    static std::map<std::string, Known>& all = *new std::map<std::string, Known>;
     std::error_code error;
     const fs::path canonical = fs::canonical(path, error);
     const std::string key = error ? path.string() : canonical.string();
-    const std::lock_guard lock(mutex);
-    for (const auto& [name, loaded] : known) {
-        if (name == key && loaded.report.loaded) return loaded;
-    }
-    Loaded loaded = load_library(key);
-    known.emplace_back(key, loaded);
-    return loaded;
+    Known& known = [&]() -> Known& {
+        const std::lock_guard lock(mutex);
+        return all[key];
+    }();
+    const std::lock_guard lock(known.mutex);
+    if (!known.loaded || !known.loaded->report.loaded) known.loaded = load_library(key);
+    return *known.loaded;
 }
 
 }  // namespace
@@ -145,9 +153,12 @@ Registry::Registry(const Options& options) : impl_(std::make_unique<Impl>()) {
     if (options.load_installed) {
         for (const fs::path& directory : installed_directories()) add_directory(directory);
     }
+    // Side by side, since vendors' libraries take their time to start; on this thread where there is no other.
+    std::vector<std::future<Loaded>> loading;
+    for (const fs::path& path : libraries) loading.push_back(std::async(load_once, path));
     std::set<std::string> names;
-    for (const fs::path& path : libraries) {
-        Loaded loaded = load_once(path);
+    for (std::future<Loaded>& one : loading) {
+        Loaded loaded = one.get();
         if (loaded.report.loaded && !names.insert(loaded.report.name).second) {
             loaded.instance = nullptr;
             loaded.report.loaded = false;
@@ -165,14 +176,17 @@ Hardware Registry::discover(bool refresh) {
     const std::lock_guard lock(impl_->mutex);
     if (impl_->hardware && !refresh) return *impl_->hardware;
     Hardware hardware;
+    std::vector<std::future<std::vector<DeviceInfo>>> listing;
+    for (const Loaded& entry : impl_->loaded) {
+        listing.push_back(std::async([backend = entry.instance] { return backend != nullptr ? backend->enumerate() : std::vector<DeviceInfo>{}; }));
+    }
     std::vector<DeviceInfo> found{host_cpu()};
-    for (Loaded& entry : impl_->loaded) {
-        if (entry.instance != nullptr) {
-            try {
-                for (DeviceInfo& device : entry.instance->enumerate()) found.push_back(std::move(device));
-            } catch (const std::exception& error) {
-                entry.report.reason = std::string("its devices can't be listed: ") + error.what();
-            }
+    for (std::size_t i = 0; i < listing.size(); ++i) {
+        Loaded& entry = impl_->loaded[i];
+        try {
+            for (DeviceInfo& device : listing[i].get()) found.push_back(std::move(device));
+        } catch (const std::exception& error) {
+            entry.report.reason = std::string("its devices can't be listed: ") + error.what();
         }
         hardware.backends.push_back(entry.report);
     }
