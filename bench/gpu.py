@@ -27,7 +27,16 @@ import warnings
 from typing import Any, Callable
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
 LIMITS = {"f32": 1e-4, "f16": 1e-2}  # of the relative error against PyTorch in f32 on the CPU
+
+
+def commit() -> str:
+    """Of the source tree, or of what scripts/gpu_pack.sh packed."""
+    packed = ROOT / "commit"
+    if packed.is_file():
+        return packed.read_text().strip()
+    return subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def build_models() -> dict[str, Callable[[], tuple[Any, tuple[Any, ...], bool]]]:
@@ -367,7 +376,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=1e9, help="start no further model after this long")
-    parser.add_argument("--commit", default="", help="written into the result")
     parser.add_argument("--output", default="")
     options = parser.parse_args()
     unknown = [name for name in options.precisions.split(",") if name not in LIMITS]
@@ -378,7 +386,7 @@ def main() -> int:
     begin = time.perf_counter()
     top = {} if options.alone else peaks()
     result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip(),
-                              "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "commit": options.commit, "peaks": top, "models": []}  # fmt: skip
+                              "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "commit": commit(), "peaks": top, "models": []}  # fmt: skip
     failed = False
     for name, make in build_models().items():
         if options.filter and not any(part in name for part in options.filter.split(",")):

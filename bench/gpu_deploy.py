@@ -24,7 +24,7 @@ import time
 import warnings
 from typing import Any
 
-from gpu import build_models
+from gpu import build_models, commit
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -74,11 +74,10 @@ def main() -> int:
     parser.add_argument("--vmm", default=str(ROOT / "build" / "bin" / "vmm"))
     parser.add_argument("--models", default="resnet50_b1,bert_base_b1")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--commit", default="", help="written into the result")
     parser.add_argument("--output", default="")
     options = parser.parse_args()
 
-    report: dict[str, Any] = {"commit": options.commit, "models": []}
+    report: dict[str, Any] = {"commit": commit(), "models": []}
     failed = False
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder_name:

@@ -22,7 +22,7 @@ import tempfile
 import warnings
 from typing import Any
 
-from gpu import build_models
+from gpu import build_models, commit
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE_BYTES = 2 << 20
@@ -86,10 +86,9 @@ def main() -> int:
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--precisions", default="f16,f32")
     parser.add_argument("--limit", type=float, default=0.02)
-    parser.add_argument("--commit", default="", help="written into the result")
     parser.add_argument("--output", default="")
     options = parser.parse_args()
-    report: dict[str, Any] = {"commit": options.commit, "limit": options.limit, "models": []}
+    report: dict[str, Any] = {"commit": commit(), "limit": options.limit, "models": []}
     wrong = 0
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder_name:
@@ -104,10 +103,10 @@ def main() -> int:
                     row = {"model": name, "precision": precision, "error": f"{type(error).__name__}: {str(error)[:500]}"}
                     line, right = f"ERROR {row['error']}", False
                 report["models"].append(row)
+                if options.output:  # as far as it got, whatever ends it
+                    pathlib.Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
                 wrong += not right
                 print(f"{name:24} {precision}  {line}{'' if right else '  WRONG'}", flush=True)
-    if options.output:
-        pathlib.Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
     print(f"{len(report['models']) - wrong} of {len(report['models'])} passed: within {100 * options.limit:g} %")
     return 1 if wrong else 0
 

@@ -29,7 +29,7 @@ import tempfile
 from typing import Any
 
 import numpy as np
-from gpu import graphed, program, relative_error, time_ms
+from gpu import commit, graphed, program, relative_error, time_ms
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GROUP = 32  # of neighbours that share a scale in int4
@@ -294,13 +294,12 @@ def main() -> int:
     parser.add_argument("--convolutions", default="128x56x8,256x28x8,256x28x32", help="CHANNELSxSIZExBATCH; empty: none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=50)
-    parser.add_argument("--commit", default="", help="written into the result")
     parser.add_argument("--output", default="")
     options = parser.parse_args()
     import torch
 
     driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip()
-    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": driver, "torch": torch.__version__, "commit": options.commit,
+    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": driver, "torch": torch.__version__, "commit": commit(),
                               "size": options.size, "layers": options.layers, "products": [], "convolutions": []}  # fmt: skip
     wrong = False
 

@@ -20,6 +20,8 @@ import sys
 import tempfile
 from typing import Any
 
+from gpu import commit
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -54,12 +56,11 @@ def main() -> int:
     parser.add_argument("--vmm", default=str(ROOT / "build" / "bin" / "vmm"))
     parser.add_argument("--models", default="resnet50_b1,bert_base_b1")
     parser.add_argument("--tune", default="40s")
-    parser.add_argument("--commit", default="", help="written into the result")
     parser.add_argument("--output", default="")
     options = parser.parse_args()
     from gpu_deploy import export
 
-    report: dict[str, Any] = {"commit": options.commit, "models": []}
+    report: dict[str, Any] = {"commit": commit(), "models": []}
     failed = False
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
