@@ -131,6 +131,7 @@ Shape default_shape(const ov::Output<const ov::Node>& input, const Defaults& def
     }
     if (channels && rank == 4) std::fill(guess.begin() + 1, guess.end(), defaults.side);
     if (channels && rank == 5 && channels->dimension == 4) guess = {1, kFrames, defaults.side / 2, defaults.side / 2, 0};
+    if (channels && rank == 3 && channels->count == 1) std::fill(guess.begin() + 1, guess.end(), kSamples);  // a wave
     if (channels) guess[channels->dimension] = channels->count;
     Shape result(rank);
     for (std::size_t i = 0; i < rank; ++i) result[i] = shape[i].is_static() ? shape[i].get_length() : within(shape[i], guess[i]);

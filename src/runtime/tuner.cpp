@@ -500,8 +500,16 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
     // several others and has the least to gain, since what batching saves is the overhead of a call.
     const Clock::time_point compile_end = start + request.budget / 2;
     const double longest_batch_ms = static_cast<double>(request.budget.count()) / 20;
-    double slowest_compile_ms = 0;
-    for (const Contender& contender : contenders) slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
+    // What compiling takes, by what it took for the same engine and precision, or for anything.
+    const auto compile_time = [&](const CandidateKey& key) {
+        double alike_ms = 0, any_ms = 0;
+        for (const Contender& contender : contenders) {
+            const Outcome& known = contender.outcome;
+            any_ms = std::max(any_ms, known.compile_ms);
+            if (known.key.engine == key.engine && known.key.precision == key.precision) alike_ms = std::max(alike_ms, known.compile_ms);
+        }
+        return std::chrono::microseconds(static_cast<std::int64_t>(1e3 * (alike_ms > 0 ? alike_ms : any_ms)));
+    };
     bool lossy_differs = false;
     double best_ms = 1e300;  // per item, of what agreed with the reference
     std::size_t seen = 0;
@@ -511,7 +519,7 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
         const bool plain = candidate->key.precision == Precision::f32 && candidate->key.batch == 1;
         const double predicted_ms = candidate->predicted_latency_ms / candidate->key.batch;
         const bool needed = promising && predicted_ms < best_ms && (plain || !lossy_differs);
-        const bool late = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(slowest_compile_ms * 1e3)) > (plain ? end : compile_end);
+        const bool late = Clock::now() + compile_time(candidate->key) > (plain ? end : compile_end);
         if ((late && !needed) || request.budget.count() == 0) continue;
         if (candidate->key.batch > 1 && item_ms * candidate->key.batch > longest_batch_ms) continue;
         Contender contender;
@@ -524,7 +532,6 @@ TuneResult tune(const TuneRequest& request, StageFactory& factory) {
             contender.outcome = verify(candidate->key, contender.stage, request, result.reference, factory);
             contender.outcome.compile_ms += compiled_ms;
         }
-        slowest_compile_ms = std::max(slowest_compile_ms, contender.outcome.compile_ms);
         if (promising && contender.outcome.compiled && contender.outcome.agrees) {
             best_ms = std::min(best_ms, run_ms(*contender.stage, request, result.reference, candidate->key.batch) / candidate->key.batch);
         }

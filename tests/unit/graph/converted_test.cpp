@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/process.hpp"
+#include "graph/analyser.hpp"
 #include "support.hpp"
 
 namespace ai_vmm::graph::testing {
@@ -92,6 +93,8 @@ TEST(Converted, PyTorchProgramsKeepTheirNames) {
     ASSERT_EQ(script.inputs.size(), 1U);
     EXPECT_EQ(script.inputs[0].name, "image");
     EXPECT_EQ(script.inputs[0].type, ElementType::f32);
+    // The file says nothing of shapes; the network does.
+    EXPECT_EQ(analyse(locate(bundled("digits_cnn.pt")), script).assumed_shapes.at(0).second, (Shape{1, 1, 224, 224}));
     const backend::Model exported = read_model(locate(bundled("digits_cnn.pt2")), {.converter_python = convert_python()});
     ASSERT_EQ(exported.inputs.size(), 1U);
     EXPECT_EQ(exported.inputs[0].name, "image");

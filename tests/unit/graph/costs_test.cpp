@@ -295,10 +295,13 @@ TEST(AssumedShapes, ChannelsAreThoseOfTheFirstConvolution) {
         std::make_shared<op::GroupConvolution>(grouped, weights({4, 2, 3, 3, 3}), kOnes, ov::CoordinateDiff{0, 0}, ov::CoordinateDiff{0, 0}, kOnes);
     EXPECT_EQ(shape_of(by_group, grouped), (Shape{1, 12, 224, 224}));
 
-    const auto sound = input("sound", ov::PartialShape::dynamic(3));
-    const auto filtered =
-        std::make_shared<op::Convolution>(sound, weights({8, 80, 3}), ov::Strides{1}, ov::CoordinateDiff{1}, ov::CoordinateDiff{1}, ov::Strides{1});
-    EXPECT_EQ(shape_of(filtered, sound), (Shape{1, 80, 128}));
+    for (const auto& [channels, length] : {std::pair{80, 128}, {1, 16000}}) {
+        const auto sound = input("sound", ov::PartialShape::dynamic(3));
+        const auto filters = weights({8, static_cast<std::size_t>(channels), 3});
+        const auto filtered =
+            std::make_shared<op::Convolution>(sound, filters, ov::Strides{1}, ov::CoordinateDiff{1}, ov::CoordinateDiff{1}, ov::Strides{1});
+        EXPECT_EQ(shape_of(filtered, sound), (Shape{1, channels, length}));
+    }
 
     // A side that the graph has built in.
     const auto sized = input("sized", open);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <thread>
@@ -137,6 +138,30 @@ TEST(Tuner, WhatRunsElsewhereIsCompiledBesideTheReference) {
         EXPECT_EQ(outcome->latency_ms.has_value(), engine == "accelerator");
         EXPECT_GT(outcome->compile_ms, 0);
     }
+}
+
+TEST(Tuner, CompilingIsExpectedToTakeWhatItTookTheSameEngine) {
+    // Two seconds: 1.2 of them go to the first; an engine that compiles at once still has its turn.
+    class OneIsSlow final : public StageFactory {
+    public:
+        OneIsSlow() { made_by.engines = {{"processor", testing::scale_by(2)}, {"wrong", testing::scale_by(3)}}; }
+        std::shared_ptr<Stage> make(const CandidateKey& key) override {
+            if (key.engine == "wrong") std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+            return made_by.make(key);
+        }
+        testing::FakeFactory made_by;
+    } factory;
+    Tuning tuning({{"processor", "cpu:0", Precision::f32, 1, 1, 1},
+                   {"wrong", "cpu:0", Precision::bf16, 1, 1, 1},
+                   {"processor", "cpu:0", Precision::f32, 1, 2, 1}});
+    tuning.request.budget = std::chrono::milliseconds(2000);
+    tuning.predict({10, 1, 10});
+    const TuneResult result = tune(tuning.request, factory);
+    const auto tried = [&](const CandidateKey& key) {
+        return std::ranges::any_of(result.outcomes, [&](const planning::Outcome& outcome) { return outcome.key == key && outcome.compiled; });
+    };
+    EXPECT_TRUE(tried({"wrong", "cpu:0", Precision::bf16, 1, 1, 1}));
+    EXPECT_TRUE(tried({"processor", "cpu:0", Precision::f32, 1, 2, 1}));
 }
 
 TEST(Tuner, WhatIsPredictedLittleBetterHasToBeInTime) {
