@@ -59,7 +59,8 @@ std::optional<Channels> channels_of(const ov::Output<const ov::Node>& input) {
     std::vector<std::pair<ov::Output<const ov::Node>, std::vector<std::size_t>>> queue{{input, same}};  // with the input's dimension for each
     std::set<const ov::Node*> seen;
     for (std::size_t next = 0; next < queue.size() && queue.size() < kMostNodes; ++next) {
-        const auto [output, order] = queue[next];
+        const ov::Output<const ov::Node> output = queue[next].first;
+        const std::vector<std::size_t> order = queue[next].second;
         for (const auto& target : output.get_target_inputs()) {
             const ov::Node* const node = target.get_node();
             const bool first = target.get_index() == 0;

@@ -75,7 +75,7 @@ private:
     std::shared_ptr<CublasLt> cublaslt_;
     std::shared_ptr<Cudnn> cudnn_;
     std::string cublaslt_reason_, cudnn_reason_;
-    mutable std::mutex mutex_;  // guards what follows; not held while a call is prepared
+    mutable std::mutex mutex_;                    // guards what follows; not held while a call is prepared
     std::map<std::string, std::string> choices_;  // by to_string(specification)
 };
 

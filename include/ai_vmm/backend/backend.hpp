@@ -147,8 +147,9 @@ public:
     /// Devices this backend reaches. Cheap: no kernel is compiled. `id` is left empty; each has exactly one route.
     [[nodiscard]] virtual std::vector<DeviceInfo> enumerate() = 0;
 
-    /// Opens a device (contexts, vendor libraries) that compile() or import_blob() will soon be asked for, so that they find it open. Called on a thread
-    /// of its own beside other calls, as often as there are deployments; may take as long as opening takes. A hint: what fails here fails again there.
+    /// Opens a device (contexts, vendor libraries) that compile() or import_blob() will soon be asked for, so that they find it open. Called on a
+    /// thread of its own beside other calls, as often as there are deployments; may take as long as opening takes. A hint: what fails here fails
+    /// again there.
     /// @param device  the backend's own device name
     virtual void prepare(const std::string& /*device*/) noexcept {}
 
