@@ -6,10 +6,8 @@
 #include <cmath>
 #include <future>
 #include <nlohmann/json.hpp>
-#include <ranges>
 #include <set>
 #include <sstream>
-#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -129,15 +127,13 @@ bool is_batchable(const std::vector<TensorInfo>& inputs, const std::vector<Tenso
 }
 
 /// Whether `whole`, "gpu:0" or "gpu:0+cpu:0", has the part.
-bool has_part(std::string_view whole, std::string_view part) {
-    for (const auto each : std::views::split(whole, '+')) {
-        if (std::string_view(each.begin(), each.end()) == part) return true;
-    }
-    return false;
+bool has_part(const std::string& whole, const std::string& part) {
+    const std::vector<std::string> parts = planning::devices_of(whole);  // engines are joined as devices are
+    return std::ranges::find(parts, part) != parts.end();
 }
 
 /// Whether some of `names`, which may name several at once, has the part, or there are none and any will do.
-bool any_has_part(const std::vector<std::string>& names, std::string_view part) {
+bool any_has_part(const std::vector<std::string>& names, const std::string& part) {
     return names.empty() || std::ranges::any_of(names, [&](const std::string& name) { return has_part(name, part); });
 }
 
