@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs every fuzz target for so many seconds, as many at once as there are cores: scripts/fuzz.sh [SECONDS] [TARGET...]
-# FUZZ_SEED fixes the random sequence. Corpora stay in build-fuzz/corpus between runs; an input that fails is kept in build-fuzz/findings and the line that reproduces it printed.
+# FUZZ_SEED fixes the random sequence; a target that came through it unchanged before is not run again. Corpora stay in build-fuzz/corpus between runs; an input that fails is kept in build-fuzz/findings and the line that reproduces it printed.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 seconds=${1:-60}
@@ -16,7 +16,7 @@ trap 'rm -rf "$log"' EXIT
 cmake --preset fuzz -DAI_VMM_ENV="$env_dir" >"$log/configure" 2>&1 || { cat "$log/configure" >&2; exit 1; }
 cmake --build --preset fuzz --target fuzzers >"$log/build" 2>&1 || { tail -50 "$log/build" >&2; exit 1; }
 "$env_dir/bin/python" scripts/fuzz_seeds.py "$build/corpus" 2>/dev/null
-mkdir -p "$build/findings"
+mkdir -p "$build/findings" "$build/clean"
 
 if [ "$#" -gt 0 ]; then targets=("$@"); else mapfile -t targets < <(cd "$build/bin" && ls -1 -- *_fuzz); fi
 
@@ -28,9 +28,18 @@ run_one() {
   local seeds=()
   [ -d "$root/fuzz/corpus/$target" ] && seeds=("$root/fuzz/corpus/$target")
   [ -f "$dictionary" ] && options+=("-dict=$dictionary")
+  local state=''
+  if [ -n "${FUZZ_SEED:-}" ]; then
+    state="$FUZZ_SEED $seconds $({ find "$build/bin/$target" "$dictionary" "${seeds[@]}" -type f -exec sha256sum {} + 2>/dev/null || true; } | sort | sha256sum)"
+    if [ "$state" = "$(cat "$build/clean/$target" 2>/dev/null)" ]; then
+      printf 'fuzz: %-28s clean before, and unchanged\n' "$target"
+      return 0
+    fi
+  fi
   if "$build/bin/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2560 -malloc_limit_mb=2048 -max_len=131072 -print_final_stats=1 \
       ${FUZZ_SEED:+-seed="$FUZZ_SEED"} -artifact_prefix="$build/findings/$target-" "${options[@]}" "$corpus" "${seeds[@]}" >"$log/$target" 2>&1; then
     printf 'fuzz: %-28s clean, %s runs\n' "$target" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log/$target")"
+    if [ -n "$state" ]; then echo "$state" >"$build/clean/$target"; fi
     return 0
   fi
   printf 'fuzz: %-28s FOUND SOMETHING\n' "$target" >&2

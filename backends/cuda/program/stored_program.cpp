@@ -149,6 +149,7 @@ void check(const Schedule& s) {
         const Value& value = s.graph.values[id];
         require(known(place.root) && place.strides.size() == value.dims.size(), "a place");
         if (roots.count(place.root) == 0) continue;  // of a step that ran once
+        require(place.offset >= 0 && place.offset < kMostBytes, "a place");
         // The first and the last element that it reaches lie within its root.
         std::int64_t low = place.offset, high = place.offset;
         bool empty = false;
@@ -161,7 +162,6 @@ void check(const Schedule& s) {
             (reach < 0 ? low : high) += reach;
             require(low > -kMostBytes && high < kMostBytes, "a place");
         }
-        require(place.offset >= 0 && place.offset < kMostBytes, "a place");
         const std::int64_t whole = size(place.root) * 8 / bits(value.type);
         require(empty || (low >= 0 && high < std::max<std::int64_t>(whole, 1)), "a place outside its root");
     }
