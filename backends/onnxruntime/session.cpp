@@ -122,7 +122,7 @@ Owner<OrtSession> make_session(const ModelBytes& bytes, const backend::CompileCo
         check(api.SetOptimizedModelFilePath(raw, options.save_prepared.c_str()), Phase::compile);
         set(kOrtSessionOptionsConfigSaveModelFormat, "ORT");
     }
-    // Copied, not used in place: weights lie at any address in the format, where convolutions read them a twentieth slower.
+    // Copied, not used in place: weights lie at any address in the format, where convolutions read them slower.
     if (options.prepared) set(kOrtSessionOptionsConfigLoadModelFormat, "ORT");
     append_provider(raw, config);
 

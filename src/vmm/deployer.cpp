@@ -245,8 +245,8 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
     const auto allowed = [&](const std::string& engine, const DeviceInfo& device) {
         return any_has_part(constraints.engines, engine) && any_has_part(constraints.devices, device.id) && alike.emplace(engine, device.name).second;
     };
-    const bool named = !constraints.engines.empty() || !constraints.devices.empty();
-    if (named) prepare_devices(job, allowed);  // it will be needed whatever the cache says
+    const bool certain = constraints.engines.size() == 1 || constraints.devices.size() == 1;
+    if (certain) prepare_devices(job, allowed);  // it will be needed whatever the cache says
     job.located = graph::locate(source);
     job.step("locate");
     for (const DeviceInfo& device : job.hardware.devices) {
@@ -268,7 +268,7 @@ Deployed Deployer::deploy(const ModelSource& source, const Constraints& constrai
                {"constraints", constraints_key(constraints, thread_budget)}};
     job.out.stages = new_stages(job);
     if (!restore(job)) {
-        if (!named) prepare_devices(job, allowed);
+        if (!certain) prepare_devices(job, allowed);
         build(job);
         store(job);
         job.step("store");
