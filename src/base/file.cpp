@@ -62,11 +62,13 @@ std::size_t read_up_to(int fd, char* out, std::size_t count, const std::filesyst
 
 Error system_error(int error_number, std::string_view doing, const std::filesystem::path& path) {
     ErrorCode code = ErrorCode::unknown;
-    std::string advice;
+    std::string expected, found, advice;
     switch (error_number) {
         case ENOENT:
         case ENOTDIR:
             code = ErrorCode::not_found;
+            expected = "a path that exists";
+            found = error_number == ENOENT ? "nothing at this path" : "a file where the path names a folder";
             advice = "check the path";
             break;
         case EACCES:
@@ -87,12 +89,23 @@ Error system_error(int error_number, std::string_view doing, const std::filesyst
             break;
         case ENOMEM: code = ErrorCode::resource_exhausted; break;
         case ELOOP:
-        case ENAMETOOLONG: code = ErrorCode::invalid_argument; break;
+            code = ErrorCode::invalid_argument;
+            expected = "a path that leads to a file or folder";
+            found = "symbolic links that lead to one another";
+            advice = "look with ls -l where they lead, and name the file itself";
+            break;
+        case ENAMETOOLONG:
+            code = ErrorCode::invalid_argument;
+            expected = "a path that the file system takes";
+            found = "a name that is too long";
+            advice = "check the path, or use a shorter one";
+            break;
         default: break;
     }
     std::string message(doing);
     message.append(" ").append(path.string()).append(": ").append(std::generic_category().message(error_number));
-    return Error(code, ErrorCategory::system, std::move(message), {.expected = {}, .found = {}, .advice = std::move(advice)});
+    return Error(code, ErrorCategory::system, std::move(message),
+                 {.expected = std::move(expected), .found = std::move(found), .advice = std::move(advice)});
 }
 
 namespace {

@@ -7,11 +7,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <tuple>
 
 #include "ai_vmm/error.hpp"
 #include "base/file.hpp"
 #include "codegen/attention.hpp"
+#include "codegen/few_queries.hpp"
 #include "cuda/host_device.hpp"
 #include "cuda/nvrtc_fixture.hpp"
 #include "cuda/on_device.hpp"
@@ -105,8 +107,13 @@ TEST(CudaAttention, FewKeysAreOneKernel) {
     EXPECT_EQ(kernels(windows(Type::bf16, 1, 64, true, 0)), 1);
     EXPECT_EQ(kernels(windows(Type::f16, 7, 129, false, 0)), 0);
     EXPECT_EQ(kernels(windows(Type::f16, 4, 6, true, 0, false, 8)), 1);
-    EXPECT_EQ(kernels(windows(Type::f16, 4, 6, true, 0, false, 24)), 0);
+    EXPECT_EQ(kernels(windows(Type::f16, 5, 6, true, 0, false, 24)), 0);
     EXPECT_EQ(kernels(windows(Type::f32, 49, 49, false, 2)), 0);
+    // Few queries are, however many keys there are.
+    EXPECT_EQ(kernels(windows(Type::f16, 1, 129, false, 0)), 1);
+    EXPECT_EQ(kernels(windows(Type::bf16, 4, 3000, true, 1)), 1);
+    EXPECT_EQ(kernels(windows(Type::f16, 5, 129, false, 0)), 0);
+    EXPECT_EQ(kernels(windows(Type::f16, 1, 129, false, 0, false, 20)), 0);
 }
 
 /// The graph's one output for inputs that depend on its shapes alone.
@@ -157,6 +164,47 @@ void compare_forms(const std::shared_ptr<Device>& device) {
     }
 }
 
+/// The same for few queries, whose result is computed in f32 and rounded once. Masks leave out the first part of the keys, which is more than are
+/// looked at together.
+void compare_few_queries(const std::shared_ptr<Device>& device) {
+    for (const Type type : {Type::f16, Type::bf16}) {
+        for (const auto& [queries, keys, features] :
+             {std::tuple{1, 130, 64}, {1, 197, 64}, {2, 1025, 8}, {3, 2500, 24}, {4, 300, 128}, {1, 150, 256}}) {
+            for (const bool causal : {false, true}) {
+                for (const int period : {0, 1, 4}) {
+                    SCOPED_TRACE(fmt::format("{} {}x{}x{} causal {} period {}", to_string(type), queries, keys, features, causal, period));
+                    const Graph graph = windows(type, queries, keys, causal, period, period == 1, features);
+                    const std::vector<float> actual = run(graph, device);
+                    const std::vector<float> expected = run(expand_attention(graph, [](const AttentionSpec&) { return true; }), device);
+                    for (std::size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], type == Type::f16 ? 2e-3 : 2e-2) << i;
+                    EXPECT_EQ(run(graph, device), actual);
+                }
+            }
+        }
+    }
+}
+
+/// Keys that are masked out, the first ones among them, count for nothing.
+void mask_keys(const std::shared_ptr<Device>& device) {
+    constexpr std::int64_t kKeys = 1500, kFeatures = 16;
+    Graph graph;
+    Builder b(graph);
+    AttentionSpec spec{.batch = 1, .heads = 1, .kv_heads = 1, .queries = 1, .keys = kKeys, .head_size = kFeatures, .value_size = kFeatures};
+    spec.mask = true;
+    const auto constant = [&](Dims dims, const std::function<std::uint16_t(std::int64_t)>& at) {
+        auto bits = std::make_shared<std::vector<std::uint16_t>>();
+        for (std::int64_t i = 0; i < elements(dims); ++i) bits->push_back(at(i));
+        return b.constant(Type::f16, std::move(dims), {bits, reinterpret_cast<const std::byte*>(bits->data()), bits->size() * 2});
+    };
+    // Values are 1 for the keys that count and 2 for the others.
+    const auto counts = [](std::int64_t key) { return key >= 1200 && key < 1300; };
+    const ValueId mask = constant({1, 1, 1, kKeys}, [&](std::int64_t key) { return counts(key) ? std::uint16_t{0} : std::uint16_t{0xFC00}; });
+    const ValueId values = constant({1, 1, kKeys, kFeatures}, [&](std::int64_t i) { return counts(i / kFeatures) ? 0x3C00 : 0x4000; });
+    b.output(b.attention({b.input(Type::f16, {1, 1, 1, kFeatures}, "q"), b.input(Type::f16, {1, 1, kKeys, kFeatures}, "k"), values, mask}, spec),
+             "o");
+    EXPECT_EQ(run(std::move(graph), device), std::vector<float>(kFeatures, 1.0F));
+}
+
 /// Probabilities of narrow heads are not rounded to what tensor cores take: the result is off by one rounding alone.
 void compare_narrow_heads(const std::shared_ptr<Device>& device) {
     for (const bool causal : {false, true}) {
@@ -205,6 +253,36 @@ TEST_F(AttentionOnDevice, NarrowHeadsRoundOnce) { compare_narrow_heads(device_);
 TEST(CudaAttention, TheKernelIsWhatTheExpandedFormComputes) { compare_forms(std::make_shared<HostDevice>()); }
 
 TEST_F(AttentionOnDevice, TheKernelIsWhatTheExpandedFormComputes) { compare_forms(device_); }
+
+TEST(CudaAttention, FewQueriesAreWhatTheExpandedFormComputes) { compare_few_queries(std::make_shared<HostDevice>()); }
+
+TEST_F(AttentionOnDevice, FewQueriesAreWhatTheExpandedFormComputes) { compare_few_queries(device_); }
+
+TEST(CudaAttention, MaskedKeysCountForNothing) { mask_keys(std::make_shared<HostDevice>()); }
+
+TEST_F(AttentionOnDevice, MaskedKeysCountForNothing) { mask_keys(device_); }
+
+TEST(CudaAttention, TheFormForFewQueriesCompiles) {
+    if (const std::string missing = nvrtc_missing(); !missing.empty()) GTEST_SKIP() << missing;
+    for (const Type type : {Type::f16, Type::bf16}) {
+        for (const auto& [queries, head, mask] : {std::tuple{1, 64, true}, {4, 256, false}, {2, 80, true}}) {
+            AttentionSpec spec{.batch = 8, .heads = 4, .kv_heads = 2, .queries = queries, .keys = 5000, .head_size = head, .value_size = 64};
+            spec.type = type;
+            spec.mask = mask;
+            spec.q_strides = spec.k_strides = spec.v_strides = spec.o_strides = {5000 * 4 * head, head, 4 * head, 1};
+            spec.mask_dims = {8, 1, queries, 5000};
+            spec.mask_strides = {queries * 5000, 0, 5000, 1};
+            Node node;
+            node.inputs = {0, 1, 2, 3};
+            node.outputs = {4};
+            Schedule schedule;
+            schedule.kernels.push_back(few_queries_kernel(node, spec, {256, 132, true}).text);
+            for (const int compute : {80, 90})
+                EXPECT_NO_THROW(
+                    (void)compile_kernels(module_source(schedule).text, {.compute = compute, .threads_per_block = 256, .driver_version = 13000}));
+        }
+    }
+}
 
 TEST(CudaAttention, TheTensorCoresFormCompiles) {
     if (const std::string missing = nvrtc_missing(); !missing.empty()) GTEST_SKIP() << missing;

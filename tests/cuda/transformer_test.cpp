@@ -155,11 +155,10 @@ TEST(CudaTransformer, VisionLayersHaveSevenSteps) {
     Model m;
     const Output x = m.input({kBatch, kLength, kWidth});
     const auto device = std::make_shared<LibraryDevice>();
-    // Norm, packed projection, attention, projection with residual, norm, the two products. Around them the input and the output change type.
+    // Norm, packed projection, attention, projection with residual, norm, the two products. What layers add up is f32, as the input and the output
+    // are.
     const Steps layer{"kernel", "Matmul", "Attention", "Matmul", "kernel", "Matmul", "Matmul"};
-    Steps expected = times(layer, 2, {"kernel"});
-    expected.insert(expected.begin(), "kernel");
-    EXPECT_EQ(m.run(device, {vision_layer(m, vision_layer(m, x))}, Type::f16, kHalf), expected);
+    EXPECT_EQ(m.run(device, {vision_layer(m, vision_layer(m, x))}, Type::f16, kHalf), times(layer, 2));
     for (const MatmulSpec& spec : device->matmuls) EXPECT_TRUE(spec.bias);
     EXPECT_NEAR(device->attentions.front().scale, 1 / std::sqrt(static_cast<double>(kHead)), 1e-6);
     // Queries, keys and values are the projection's result, seen otherwise.
@@ -176,6 +175,111 @@ TEST(CudaTransformer, TextLayersHaveSevenSteps) {
     EXPECT_EQ(steps.size(), times(layer, 2).size() + 2);
     EXPECT_EQ(device->matmuls.front().n, 3 * static_cast<std::int64_t>(kWidth));
     EXPECT_TRUE(device->attentions.front().mask);
+}
+
+TEST(CudaTransformer, TheLastLayerIsForTheTokenThatIsRead) {
+    const auto scalar = [](std::int64_t at) { return make<v0::Constant>(ov::element::i64, ov::Shape{}, at); };
+    const std::vector<std::function<Output(const Output&)>> ways{
+        [&](const Output& x) { return make<v8::Gather>(x, scalar(0), scalar(1)); },
+        [&](const Output& x) { return make<v8::Gather>(x, scalar(-1), scalar(-2)); },
+        [&](const Output& x) {
+            using Mask = std::vector<std::int64_t>;
+            return make<v1::StridedSlice>(x, Model::ints({0, 3, 0}), Model::ints({0, 4, 0}), Model::ints({1, 1, 1}), Mask{1, 0, 1}, Mask{1, 0, 1},
+                                          Mask{}, Mask{0, 1, 0});
+        },
+        [&](const Output& x) { return make<v8::Slice>(x, Model::ints({2}), Model::ints({5}), Model::ints({1}), Model::ints({1})); }};
+    for (std::size_t way = 0; way < ways.size(); ++way) {
+        for (const Type type : {Type::f32, Type::f16}) {
+            SCOPED_TRACE(way);
+            Model m;
+            const Output x = m.input({kBatch, kLength, kWidth}), mask = m.input({kBatch, 1, 1, kLength});
+            const auto vision = std::make_shared<LibraryDevice>(), text = std::make_shared<LibraryDevice>();
+            const double tolerance = type == Type::f16 ? kHalf : 1e-5;
+            (void)m.run(vision, {m.linear(ways[way](m.norm(vision_layer(m, vision_layer(m, x)), kWidth)), kWidth, 10)}, type, tolerance);
+            (void)m.run(text, {m.linear(ways[way](text_layer(m, text_layer(m, x, mask), mask)), kWidth, 10)}, type, tolerance);
+            const auto all = [](const LibraryDevice& device) {
+                return std::ranges::count_if(device.matmuls, [](const MatmulSpec& spec) { return spec.batch == 1 && spec.m == kBatch * kLength; });
+            };
+            // Four of the layer before, and what gives keys and values: with the queries in one product, or two.
+            EXPECT_EQ(all(*vision), 5);
+            EXPECT_EQ(all(*text), 5);
+            // Attention of few queries is a kernel of its own.
+            if (type == Type::f16) {
+                EXPECT_EQ(vision->attentions.size(), 1U);
+                EXPECT_EQ(text->attentions.size(), 1U);
+            }
+        }
+    }
+}
+
+TEST(CudaTransformer, RowsThatAreReadElsewhereAreComputed) {
+    Model m;
+    const Output x = m.input({kBatch, kLength, kWidth});
+    const auto scalar = [](std::int64_t at) { return make<v0::Constant>(ov::element::i64, ov::Shape{}, at); };
+    const Output layers = vision_layer(m, vision_layer(m, x)), token = make<v8::Gather>(layers, scalar(0), scalar(1));
+    const auto both = std::make_shared<LibraryDevice>(), across = std::make_shared<LibraryDevice>();
+    (void)m.run(both, {m.linear(token, kWidth, 16), layers}, Type::f32, 1e-5);
+    EXPECT_EQ(std::ranges::count_if(both->matmuls, [](const MatmulSpec& spec) { return spec.m == kBatch * kLength; }), 8);
+    // Normalised over tokens: each needs all.
+    const Output mixed = make<v6::MVN>(layers, Model::ints({1}), true, 1e-5F, MVNEpsMode::INSIDE_SQRT);
+    (void)m.run(across, {m.linear(make<v8::Gather>(mixed, scalar(0), scalar(1)), kWidth, 16)}, Type::f32, 1e-4);
+    EXPECT_EQ(std::ranges::count_if(across->matmuls, [](const MatmulSpec& spec) { return spec.m == kBatch * kLength; }), 8);
+    // Half of the features are not half of the rows.
+    const Output half = make<v8::Slice>(m.linear(x, kWidth, kWidth), Model::ints({0}), Model::ints({kWidth / 2}), Model::ints({1}), Model::ints({2}));
+    (void)m.run(std::make_shared<LibraryDevice>(), {m.linear(half, kWidth / 2, 16)}, Type::f32, 1e-5);
+}
+
+TEST(CudaTransformer, SumsOfLayersAreWide) {
+    // (m, n, k) of the products behind which something is added, by what they store.
+    const auto stored = [](const LibraryDevice& device, Type type) {
+        return std::ranges::count_if(device.matmuls, [&](const MatmulSpec& spec) {
+            return spec.residual && spec.result == type && spec.bias_type == type && spec.type != Type::f32;
+        });
+    };
+    for (const Type type : {Type::f16, Type::bf16}) {
+        Model m;
+        const Output x = m.input({kBatch, kLength, kWidth}), mask = m.input({kBatch, 1, 1, kLength});
+        const auto vision = std::make_shared<LibraryDevice>(), text = std::make_shared<LibraryDevice>(), both = std::make_shared<LibraryDevice>();
+        const double tolerance = (type == Type::f16 ? 2 : 16) * kHalf;  // bf16 has three bits less
+        const Output embedded = Model::add(x, m.weight({kLength, kWidth}));
+        const Output layers = vision_layer(m, vision_layer(m, embedded));
+        (void)m.run(vision, {layers}, type, tolerance);
+        EXPECT_EQ(stored(*vision, Type::f32), 4);
+        EXPECT_EQ(stored(*vision, type), 0);
+        // What is normalised is no sum of many.
+        (void)m.run(text, {text_layer(m, text_layer(m, x, mask), mask)}, type, tolerance);
+        EXPECT_EQ(stored(*text, Type::f32), 0);
+        EXPECT_EQ(stored(*text, type), 4);
+        // Products, views and joins that read such sums, and an output in the middle.
+        const Output rows = Model::reshape(Model::transpose(layers, {1, 0, 2}), {kLength, kBatch * kWidth});
+        const Output middle = vision_layer(m, x);
+        (void)m.run(
+            both,
+            {m.linear(layers, kWidth, 16), rows, make<v0::Concat>(ov::OutputVector{middle, x}, 1), middle, Model::pick(vision_layer(m, middle), 1)},
+            type, tolerance);
+    }
+}
+
+TEST(CudaTransformer, SumsOfAnF16ModelKeepTheTypeOfOutputs) {
+    Graph graph;
+    Builder b(graph);
+    const ValueId x = b.input(Type::f16, {1, 6, 8}, "x");
+    const std::vector<std::uint16_t> ones(64, 0x3C00);
+    const auto data = std::make_shared<std::vector<std::uint16_t>>(ones);
+    const ValueId w = b.constant(Type::f16, {1, 8, 8}, {data, reinterpret_cast<const std::byte*>(data->data()), 128});
+    ValueId sum = x;
+    for (int layer = 0; layer < 3; ++layer) {
+        MatmulSpec spec{.m = 6, .n = 8, .k = 8};
+        spec.type = spec.result = spec.bias_type = Type::f16;
+        sum = b.pointwise("Add", Type::f16, {sum, b.matmul(b.pointwise("Relu", Type::f16, {sum}, "fmaxf(a, 0)"), w, spec)}, "a + b");
+        if (layer == 1) b.output(b.reshape(sum, {6, 8}), "middle");
+    }
+    b.output(sum, "last");
+    const Graph wide = wide_sums(graph);
+    for (std::size_t k = 0; k < 2; ++k) EXPECT_EQ(wide.value(wide.outputs[k]).type, Type::f16);
+    const auto sums = std::ranges::count_if(
+        wide.nodes, [&](const Node& node) { return op_name(node) == "Add" && wide.value(node.outputs.front()).type == Type::f32; });
+    EXPECT_EQ(sums, 2) << print(wide);
 }
 
 TEST(CudaTransformer, LayersInF32AreExact) {

@@ -170,10 +170,6 @@ KERNEL(@)(PARAMETERS) {
 }
 )SOURCE";
 
-void replace(std::string& text, std::string_view name, std::string_view by) {
-    for (std::size_t at = 0; (at = text.find(name, at)) != std::string::npos; at += by.size()) text.replace(at, name.size(), by);
-}
-
 }  // namespace
 
 bool prefers_short_attention(const AttentionSpec& spec, const CodegenTarget& target) {
@@ -248,7 +244,7 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
         {"PARAMETERS", parameters}, {"MASK_POINTER", mask_pointer}, {"MASK_ROWS", mask_rows}, {"MASK_0", mask_0},
         {"MASK_1", mask_1},         {"MASK_TERM", mask_term},
     };
-    for (const auto& [name, by] : names) replace(text, name, by);
+    for (const auto& [name, by] : names) replace_all(text, name, by);
     Macros macros{
         {"T", type},
         {"TO", "to_" + type},

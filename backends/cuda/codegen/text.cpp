@@ -124,6 +124,10 @@ std::vector<int> memory_order(const Dims& dims, const Dims& strides) {
     return order;
 }
 
+void replace_all(std::string& text, std::string_view name, std::string_view by) {
+    for (std::size_t at = 0; (at = text.find(name, at)) != std::string::npos; at += by.size()) text.replace(at, name.size(), by);
+}
+
 Launch groups(std::int64_t count, int threads) {
     Launch launch;
     // The x dimension goes to 2^31 - 1; GROUP combines both.

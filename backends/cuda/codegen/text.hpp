@@ -30,6 +30,8 @@ namespace ai_vmm::cuda {
 [[nodiscard]] std::string known_names(std::size_t stages);
 /// Offset in elements of coordinates i0, i1, …
 [[nodiscard]] std::string offset_expression(const Dims& dims, const Dims& strides);
+/// Every `name` in `text` becomes `by`.
+void replace_all(std::string& text, std::string_view name, std::string_view by);
 /// A one-element constant as a literal.
 [[nodiscard]] std::optional<std::string> scalar_literal(const Value& value);
 /// Coordinates "const idx i0 = …;" of the linear position `from`, over the dimensions `order` from outermost to innermost.

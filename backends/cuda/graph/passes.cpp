@@ -127,12 +127,13 @@ private:
         std::vector<ValueId> inputs(found->inputs);
         const Dims& added = dims(other);
         if (!what.spec.bias && !what.spec.residual && (columns || what.spec.n == 1) && elements(added) == what.spec.n && !added.empty() &&
-            added.back() == what.spec.n && out.back() == what.spec.n && value(other).type == what.spec.type) {
+            added.back() == what.spec.n && out.back() == what.spec.n &&
+            (value(other).type == what.spec.type || value(other).type == what.spec.result)) {
             what.spec.bias = true;
             what.spec.bias_type = value(other).type;
             inputs.insert(inputs.begin() + 2, builder().reshape(other, {what.spec.n}));
-        } else if (!what.spec.residual && chain.in_order() && elements(added) == elements(out) && what.spec.type == what.spec.result &&
-                   value(other).type == what.spec.type) {
+        } else if (!what.spec.residual && chain.in_order() && elements(added) == elements(out) && value(other).type == what.spec.result &&
+                   (what.spec.type == what.spec.result || what.spec.result == Type::f32)) {
             what.spec.residual = true;
             inputs.push_back(builder().reshape(other, dims(chain.source)));
         } else {

@@ -12,6 +12,10 @@ namespace ai_vmm::cuda {
 /// its alpha); chains of reshapes and transposes; rows that are permuted before a product and back behind it.
 [[nodiscard]] Graph simplify(Graph graph);
 
+/// In f16 and bf16, sums of sums of products, as layers of transformers pass on with their own result added, are kept in f32: each would be rounded
+/// as often as there are layers. What else reads them reads f32, or a narrow copy. simplify() comes before, fuse() behind.
+[[nodiscard]] Graph wide_sums(Graph graph);
+
 struct FuseOptions {
     /// In f16 and bf16 a GELU behind a product is its tanh form, which libraries store with the product; the exact one costs a pass over the result.
     /// They differ by less than 5e-4, what f16 rounds by near 1 (docs/design/0006).

@@ -185,6 +185,9 @@ public:
             lt.check(lt.preference_set(preference.get(), attribute, &value, sizeof(value)), "cublasLtMatmulPreferenceSetAttribute");
         };
         prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{workspace_limit_bytes});
+        // Parts of a sum that are added to the result as they come give another one each time.
+        prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+               std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
         for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
             prefer(attribute, std::uint32_t{16});
@@ -247,9 +250,9 @@ public:
             (void)handle_->lt.algo_config(&algorithm_.algo, which, &value, sizeof(value), &written);
             return value;
         };
-        return fmt::format("cuBLASLt {} algorithm {} tile {} stages {} split-k {}", handle_->version, attribute(CUBLASLT_ALGO_CONFIG_ID),
+        return fmt::format("cuBLASLt {} algorithm {} tile {} stages {} split-k {} reduction {}", handle_->version, attribute(CUBLASLT_ALGO_CONFIG_ID),
                            attribute(CUBLASLT_ALGO_CONFIG_TILE_ID), attribute(CUBLASLT_ALGO_CONFIG_STAGES_ID),
-                           attribute(CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
+                           attribute(CUBLASLT_ALGO_CONFIG_SPLITK_NUM), attribute(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME));
     }
 
     [[nodiscard]] std::string choice() const override {

@@ -9,6 +9,7 @@
 
 #include "ai_vmm/error.hpp"
 #include "lower/context.hpp"
+#include "lower/select_rows.hpp"
 #include "openvino/core/graph_util.hpp"
 #include "openvino/op/constant.hpp"
 #include "openvino/op/convert.hpp"
@@ -260,7 +261,8 @@ void narrow(Graph& graph, Type type) {
 
 }  // namespace
 
-Graph lower(const std::shared_ptr<const ov::Model>& model, const LowerOptions& options) {
+Graph lower(const std::shared_ptr<const ov::Model>& given, const LowerOptions& options) {
+    const std::shared_ptr<const ov::Model> model = select_rows(given);
     Graph graph;
     Builder builder(graph, Builder::Sharing::constants);
     std::vector<ValueId> arguments;

@@ -87,7 +87,7 @@ Schedule make_schedule(Graph graph, Device& device) {
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
     const CodegenTarget target = target_of(device);
     const auto generated = [&](const ConvolutionSpec& spec) { return prefers_stem(spec, target) || prefers_transposed(spec, target); };
-    graph = products_of_patches(fuse(std::move(graph)), generated);
+    graph = products_of_patches(fuse(wide_sums(std::move(graph))), generated);
     graph = pad_depths(merge_products(keep_packed(recognise_excitation(std::move(graph)))), generated);
     for (;;) {
         try {

@@ -113,7 +113,8 @@ private:
     std::unique_ptr<LibraryCall> convolution_call(int n);
     void run_skinny(int n);
     void run_packed(int n);
-    void run_short_attention(int n);
+    /// Few keys, or few queries.
+    void run_generated_attention(int n);
     std::unique_ptr<LibraryCall> attention_call(int n);
     void plan();
     Device& device_;

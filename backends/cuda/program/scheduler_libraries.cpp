@@ -7,6 +7,7 @@
 
 #include "codegen/attention.hpp"
 #include "codegen/excitation.hpp"
+#include "codegen/few_queries.hpp"
 #include "codegen/packed.hpp"
 #include "codegen/pointwise.hpp"
 #include "codegen/skinny.hpp"
@@ -32,7 +33,8 @@ void Scheduler::visit_library(int n) {
         prefers_transposed(std::get<Convolution>(node.what).spec, target_))
         return run_transposed(n);
     const auto* attention = std::get_if<Attention>(&node.what);
-    if (attention != nullptr && !empty && prefers_short_attention(attention->spec, target_)) return run_short_attention(n);
+    if (attention != nullptr && !empty && (prefers_short_attention(attention->spec, target_) || has_few_queries(attention->spec)))
+        return run_generated_attention(n);
     const auto* product = std::get_if<Matmul>(&node.what);
     if (product != nullptr && !empty && !prepared_[static_cast<std::size_t>(output)] && is_skinny(product->spec)) return run_skinny(n);
     if (!empty && !prepared_[static_cast<std::size_t>(output)]) {
@@ -58,7 +60,7 @@ void Scheduler::visit_library(int n) {
         if (!empty && plan_transposed(convolution->spec)) return run_transposed(n);
         generic.what = generic_convolution(graph(), generic);
     } else if (!empty && is_short_attention(std::get<Attention>(generic.what).spec)) {
-        return run_short_attention(n);
+        return run_generated_attention(n);
     } else {
         throw NoAttention{std::get<Attention>(generic.what).spec};
     }
@@ -373,7 +375,7 @@ void Scheduler::run_packed(int n) {
     emit(packed_kernel(graph(), out_.places, node, what, target_), node);
 }
 
-void Scheduler::run_short_attention(int n) {
+void Scheduler::run_generated_attention(int n) {
     AttentionSpec spec = std::get<Attention>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
     const auto input = [&](std::size_t k) { return graph().nodes[static_cast<std::size_t>(n)].inputs[k]; };
     Dims* strides[] = {&spec.q_strides, &spec.k_strides, &spec.v_strides};
@@ -382,10 +384,11 @@ void Scheduler::run_short_attention(int n) {
         if (!at || !fits_short_attention(at->strides, at->offset)) copy_into(n, k, row_major_strides(value(input(k)).dims));
         *strides[k] = place(input(k))->strides;
     }
+    const bool few_queries = !prefers_short_attention(spec, target_) && has_few_queries(spec);
     bool fragments = false;
     if (spec.mask) {
         spec.mask_dims = value(input(3)).dims;
-        fragments = has_fast_form(spec, target_) && prepared_[static_cast<std::size_t>(input(3))];
+        fragments = !few_queries && has_fast_form(spec, target_) && prepared_[static_cast<std::size_t>(input(3))];
         if (fragments) {
             require_fragments(n, 3, mask_fragments(spec, spec.mask_dims));
         } else if (!place(input(3))) {
@@ -398,7 +401,7 @@ void Scheduler::run_short_attention(int n) {
     place(output) = Place{output, strides_in_order(value(output).dims, {0, 2, 1, 3}), 0};
     spec.o_strides = place(output)->strides;
     const Node node = graph().nodes[static_cast<std::size_t>(n)];
-    emit(short_attention_kernel(node, spec, fragments, target_), node);
+    emit(few_queries ? few_queries_kernel(node, spec, target_) : short_attention_kernel(node, spec, fragments, target_), node);
 }
 
 std::unique_ptr<LibraryCall> Scheduler::attention_call(int n) {

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
 #include <fstream>
 
 #include "ai_vmm/error.hpp"
@@ -76,6 +78,14 @@ TEST(File, ErrorsHaveCodes) {
     EXPECT_EQ(read_file(directory.path() / "five"), text);
     EXPECT_EQ(read_prefix(directory.path() / "five", 3), "123");
     EXPECT_EQ(code_of(directory.path() / "five", 4), ErrorCode::resource_exhausted);
+    std::filesystem::create_symlink("loop", directory.path() / "loop");
+    EXPECT_EQ(code_of(directory.path() / "loop"), ErrorCode::invalid_argument);
+    EXPECT_EQ(code_of(directory.path() / std::string(4000, 'x')), ErrorCode::invalid_argument);
+    EXPECT_EQ(code_of(directory.path() / "five" / "six"), ErrorCode::not_found);
+    for (const int number : {ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG}) {
+        const Error error = system_error(number, "can't read", "model.onnx");
+        EXPECT_FALSE(error.expected().empty() || error.found().empty() || error.advice().empty()) << error.what();
+    }
     if (::geteuid() != 0) {
         std::filesystem::permissions(directory.path() / "five", std::filesystem::perms::none);
         EXPECT_EQ(code_of(directory.path() / "five"), ErrorCode::permission_denied);
