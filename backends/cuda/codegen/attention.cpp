@@ -16,10 +16,6 @@ namespace {
 constexpr std::string_view kTensorCores = R"SOURCE(
 #define @_S (FEATURES + 8)
 #define @_NT (KEYS16 / 8)
-FUNCTION void @_mma(f32* d, const u32* a, u32 b0, u32 b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 FUNCTION void @_rows(u32* b0, u32* b1, const T* p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];" : "=r"(*b0), "=r"(*b1) : "r"((u32)__cvta_generic_to_shared(p)) : "memory");
 }
@@ -213,7 +209,7 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
     pairs = 8 / warps;
     const std::int64_t each = divided_up(tiles, splits);
 
-    std::string text(fast ? kTensorCores : kScalar);
+    std::string text = fast ? multiply_add() + std::string(kTensorCores) : std::string(kScalar);
     std::string mask_pointer, mask_rows, mask_0 = "0", mask_1 = "0", mask_term;
     const std::string type(to_string(spec.type));
     if (spec.mask) {
