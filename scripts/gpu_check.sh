@@ -112,7 +112,7 @@ if wanted leaks; then
     start=$SECONDS
     (leaks) >"$out/leaks.log" 2>&1 &
     pid=$!
-    (sleep "$limit_s"; kill "$pid" 2>/dev/null) &
+    (sleep "$limit_s"; kill "$pid" 2>/dev/null) >/dev/null 2>&1 &  # its sleep outlives it, and would hold a pipe open
     timer=$!
     if wait "$pid"; then status=passed; else status=failed; fi
     kill "$timer" 2>/dev/null

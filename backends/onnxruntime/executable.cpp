@@ -98,7 +98,7 @@ std::vector<std::pair<std::string, std::string>> OrtExecutable::properties() con
             {"EXECUTION_MODE", "SEQUENTIAL"},
             {"GRAPH_OPTIMIZATION", "ALL"},
             {"SPINNING", spinning(config_) ? "YES" : "NO"},
-            {"MEMORY", config_.device == "CPU" && Library::get().pooled ? "POOL" : "ARENA"}};
+            {"MEMORY", config_.device == "CPU" && Library::get().pool_allocator != nullptr ? "POOL" : "ARENA"}};
 }
 
 void OrtExecutable::export_blob(std::ostream& out) const {

@@ -118,12 +118,14 @@ Library::Library() {
     require(api->DisableTelemetryEvents(env));
     OrtMemoryInfo* memory = nullptr;
     require(api->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory));
+    auto allocator = std::make_unique<PoolAllocator>(memory);
     // Refused where the process uses the library for itself and has registered an allocator: sessions have their arenas then.
-    OrtStatus* const refused = api->RegisterAllocator(env, new PoolAllocator(memory));  // lives as long as the environment
-    pooled = refused == nullptr;
-    if (!pooled) {
+    if (OrtStatus* const refused = api->RegisterAllocator(env, allocator.get())) {
         base::log_debug(std::string("onnxruntime: sessions have arenas of their own: ") + api->GetErrorMessage(refused));
         api->ReleaseStatus(refused);
+        api->ReleaseMemoryInfo(memory);
+    } else {
+        pool_allocator = allocator.release();
     }
     char** names = nullptr;
     int count = 0;

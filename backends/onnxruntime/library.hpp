@@ -26,7 +26,8 @@ public:
     std::string version;                 ///< "1.31.1"
     std::string path;                    ///< as opened
     std::vector<std::string> providers;  ///< execution providers compiled in, e.g. "CPUExecutionProvider"
-    bool pooled = false;                 ///< sessions on the CPU may take their memory from pool(): nobody else serves the library's environment
+    OrtAllocator* pool_allocator =
+        nullptr;  ///< by which the library's environment has sessions take their memory from pool(); null: another serves it
 
     /// Where sessions on the CPU have their memory from.
     static BlockPool& pool();

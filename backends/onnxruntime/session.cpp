@@ -117,7 +117,7 @@ Owner<OrtSession> make_session(const ModelBytes& bytes, const backend::CompileCo
     set(kOrtSessionOptionsConfigAllowIntraOpSpinning, spinning(config) ? "1" : "0");
     set(kOrtSessionOptionsConfigSetDenormalAsZero, "0");
     set(kOrtSessionOptionsAvx2PrecisionMode, "1");  // x86 before VNNI: 8-bit products that don't saturate; elsewhere without effect
-    if (config.device == "CPU" && library.pooled) set(kOrtSessionOptionsConfigUseEnvAllocators, "1");
+    if (config.device == "CPU" && library.pool_allocator != nullptr) set(kOrtSessionOptionsConfigUseEnvAllocators, "1");
     if (!options.save_prepared.empty()) {
         check(api.SetOptimizedModelFilePath(raw, options.save_prepared.c_str()), Phase::compile);
         set(kOrtSessionOptionsConfigSaveModelFormat, "ORT");

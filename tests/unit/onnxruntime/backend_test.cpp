@@ -249,7 +249,7 @@ TEST(OrtBackend, CancellingAtAnyTimeHarmsNoLaterExecution) {
 }
 
 TEST(OrtBackend, SessionsGiveTheirMemoryBack) {
-    if (!Library::get().pooled) GTEST_SKIP() << "the process has another allocator";
+    if (Library::get().pool_allocator == nullptr) GTEST_SKIP() << "the process has another allocator";
     OrtBackend engine;
     {
         const auto executable = engine.compile(onnx_model(in_memory(expand_model())), {.device = "CPU"});
