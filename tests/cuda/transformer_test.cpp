@@ -212,6 +212,19 @@ TEST(CudaTransformer, TheLastLayerIsForTheTokenThatIsRead) {
     }
 }
 
+TEST(CudaTransformer, SelectionsAreWhatTheyWere) {
+    // Other dimensions turned round, and attention of one set of queries over several of keys.
+    using Mask = std::vector<std::int64_t>;
+    Model m;
+    const Output x = m.input({kBatch, kLength, kWidth}), q = m.input({1, kLength, kHead}), k = m.input({kBatch, kLength, kHead});
+    const auto scalar = [](std::int64_t at) { return make<v0::Constant>(ov::element::i64, ov::Shape{}, at); };
+    const Output turned = make<v1::StridedSlice>(m.linear(x, kWidth, kWidth), Model::ints({-1, 2, 0}), Model::ints({-100, 3, 0}),
+                                                 Model::ints({-1, 1, 1}), Mask{0, 0, 1}, Mask{0, 0, 1}, Mask{}, Mask{0, 1, 0});
+    const Output attention = make<v13::ScaledDotProductAttention>(m.linear(q, kHead, kHead), k, k, false);
+    const Output row = make<v8::Gather>(attention, scalar(3), scalar(1));
+    (void)m.run(std::make_shared<LibraryDevice>(), {turned, m.linear(row, kHead, 16)}, Type::f32, 1e-5);
+}
+
 TEST(CudaTransformer, RowsThatAreReadElsewhereAreComputed) {
     Model m;
     const Output x = m.input({kBatch, kLength, kWidth});

@@ -69,7 +69,9 @@ struct Selection {
 std::optional<Selection> selection_of(const ov::Node& node) {
     const ov::Shape& in = node.get_input_shape(0);
     const auto row = [&](std::size_t axis, std::int64_t at) -> std::optional<Selection> {
-        if (at < 0) at += static_cast<std::int64_t>(in[axis]);
+        // Before opset 8 a Gather's indices are not counted from the end.
+        if (at < 0 && (ov::is_type<ov::op::v8::Gather>(&node) || ov::is_type<ov::op::v1::StridedSlice>(&node)))
+            at += static_cast<std::int64_t>(in[axis]);
         if (at < 0 || at >= static_cast<std::int64_t>(in[axis])) return std::nullopt;
         return Selection{axis, at, 1};
     };
@@ -83,9 +85,12 @@ std::optional<Selection> selection_of(const ov::Node& node) {
     if (const auto* slice = ov::as_type<const ov::op::v1::StridedSlice>(&node)) {
         // x[:, 0]: one dimension is given up, the others are whole.
         const auto begin = integers(node.input_value(1));
+        const auto steps = node.get_input_size() > 3 ? integers(node.input_value(3)) : std::vector<std::int64_t>{};
         const auto& shrinks = slice->get_shrink_axis_mask();
         const auto any = [](const std::vector<std::int64_t>& mask) { return std::ranges::any_of(mask, [](std::int64_t bit) { return bit != 0; }); };
-        if (!begin || any(slice->get_new_axis_mask()) || any(slice->get_ellipsis_mask())) return std::nullopt;
+        if (!begin || !steps || !std::ranges::all_of(*steps, [](std::int64_t step) { return step == 1; }) || any(slice->get_new_axis_mask()) ||
+            any(slice->get_ellipsis_mask()))
+            return std::nullopt;
         const auto shrunk = std::ranges::find_if(shrinks, [](std::int64_t bit) { return bit != 0; });
         const auto axis = static_cast<std::size_t>(shrunk - shrinks.begin());
         if (shrunk == shrinks.end() || std::ranges::count_if(shrinks, [](std::int64_t bit) { return bit != 0; }) != 1) return std::nullopt;
@@ -172,7 +177,7 @@ std::optional<InputAxes> input_axes(const ov::Node& node, std::size_t axis) {
     }
     if (const auto* attention = ov::as_type<const ov::op::v13::ScaledDotProductAttention>(&node)) {
         if (attention->get_causal() || node.get_input_size() > 4 || axis + 2 != out.size()) return std::nullopt;
-        axes[0] = axis;
+        axes[0] = node.get_input_shape(0).size() - 2;
         if (node.get_input_size() == 4 && node.get_input_shape(3).size() >= 2) {
             const ov::Shape& mask = node.get_input_shape(3);
             if (mask[mask.size() - 2] == out[axis]) axes[3] = mask.size() - 2;
@@ -277,6 +282,8 @@ private:
         }
         // As deep as layers are, not as models may be.
         if (node->get_output_size() != 1 || found_.size() >= kMostNodes) return;
+        const auto open = [](const Output& one) { return one.get_partial_shape().is_dynamic(); };
+        if (open(value) || std::ranges::any_of(node->input_values(), open)) return;
         const auto inputs = inputs_of(*node, rows);
         if (!inputs) return;
         found_.emplace(node, Found{rows, *inputs});
