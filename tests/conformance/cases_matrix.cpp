@@ -120,12 +120,14 @@ OpCase pool_case(bool average, const Window& w, const std::string& name) {
     return test;
 }
 
-OpCase attention_case(const std::string& name, bool masked, bool causal, bool own_scale) {
+OpCase attention_case(const std::string& name, bool masked, bool causal, bool own_scale, std::int64_t queries = 6, std::int64_t keys = 7,
+                      Precision precision = Precision::f32) {
     OpCase test{.name = "attention_" + name};
-    test.feeds = {{ElementType::f32, spread({2, 3, 6, 8}, -1, 1)},
-                  {ElementType::f32, spread({2, 3, 7, 8}, -1, 1, 2)},
-                  {ElementType::f32, spread({2, 3, 7, 8}, -1, 1, 3)}};
-    if (masked) test.feeds.push_back({ElementType::f32, spread({2, 1, 6, 7}, -2, 2, 4)});
+    test.feeds = {{ElementType::f32, spread({2, 3, queries, 8}, -1, 1)},
+                  {ElementType::f32, spread({2, 3, keys, 8}, -1, 1, 2)},
+                  {ElementType::f32, spread({2, 3, keys, 8}, -1, 1, 3)}};
+    if (masked) test.feeds.push_back({ElementType::f32, spread({2, 1, queries, keys}, -2, 2, 4)});
+    test.precision = precision;
     test.graph = [=](const ov::OutputVector& in) {
         if (own_scale) return one<op::ScaledDotProductAttention>(in[0], in[1], in[2], in[3], constant(Array({}, {0.5})), causal);
         if (masked) return one<op::ScaledDotProductAttention>(in[0], in[1], in[2], in[3], causal);
@@ -229,6 +231,8 @@ void add_matrix_tests(Tests& tests) {
         };
         narrow(conv_case("3x3", {1, 3, 8, 8}, {4, 3, 3, 3}, same, 1, precision));
         narrow(matmul_case({16, 32}, {32, 24}, false, false, true, ElementType::f32, precision));
+        narrow(attention_case("of_many_keys_" + std::string(to_string(precision)), true, false, false, 20, 150, precision));
+        narrow(attention_case("of_one_query_" + std::string(to_string(precision)), true, false, false, 1, 1200, precision));
     }
     add(conv_case("1x1", {2, 16, 5, 5}, {8, 16, 1, 1}, {}, 1));
     add(conv_case("strided_dilated", {1, 3, 9, 11}, {5, 3, 2, 3}, odd, 1));

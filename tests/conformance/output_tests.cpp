@@ -160,6 +160,54 @@ void output_is_constant(const Subject& subject) {
     require_f32(subject, running.run({f32(Array({2}, 0.0))})[1], values, "a constant output after its copy was overwritten");
 }
 
+/// What engines divide among threads and add up: a long sum in a product, keys of one query, channels and pixels, a whole tensor.
+std::vector<std::pair<std::string, backend::Model>> models_of_sums() {
+    using Parameters = ov::ParameterVector;
+    const auto input = [](const ov::Shape& shape) { return std::make_shared<op::Parameter>(ov::element::f32, shape); };
+    const auto model = [](const std::shared_ptr<ov::Node>& node, const Parameters& inputs) {
+        return make_model(std::make_shared<ov::Model>(ov::OutputVector{node}, inputs));
+    };
+    std::vector<std::pair<std::string, backend::Model>> all;
+    const auto rows = input({16, 2048});
+    const auto product = std::make_shared<op::MatMul>(rows, constant(spread({2048, 64}, -1, 1)));
+    all.emplace_back("a product", model(std::make_shared<op::Add>(product, constant(spread({64}, -1, 1))), {rows}));
+    const auto query = input({2, 3, 1, 32}), keys = input({2, 3, 300, 32});
+    all.emplace_back("attention of one query", model(std::make_shared<op::ScaledDotProductAttention>(query, keys, keys, false), {query, keys}));
+    const auto image = input({1, 32, 14, 14});
+    all.emplace_back("a convolution", model(std::make_shared<op::Convolution>(image, constant(spread({32, 32, 3, 3}, -1, 1)), ov::Strides{1, 1},
+                                                                              ov::CoordinateDiff{1, 1}, ov::CoordinateDiff{1, 1}, ov::Strides{1, 1}),
+                                            {image}));
+    const auto many = input({100, 1000});
+    all.emplace_back("a sum", model(std::make_shared<op::ReduceSum>(many, constant(Array({2}, {0, 1}), ElementType::i64), false), {many}));
+    return all;
+}
+
+void results_repeat(const Subject& subject) {
+    if (!subject.computes) throw Skipped("the backend computes nothing");
+    for (const Precision precision : {Precision::f32, Precision::f16, Precision::bf16}) {
+        if (!subject.runs(to_string(precision))) continue;
+        for (const auto& [what, model] : models_of_sums()) {
+            backend::CompileConfig config = subject.config();
+            config.precision = precision;
+            const auto executable = compile_supported(subject, model, config);
+            std::vector<Tensor> inputs;
+            for (const TensorInfo& info : model.inputs)
+                inputs.push_back(f32(spread(info.shape, -1, 1, static_cast<std::uint32_t>(inputs.size() + 1))));
+            std::vector<std::byte> first;
+            const std::unique_ptr<backend::Request> requests[] = {executable->create_request(), executable->create_request()};
+            for (int round = 0; round < 20; ++round) {
+                std::vector<Tensor> outputs(1);
+                requests[round % 2]->run(inputs, outputs);
+                const auto* data = static_cast<const std::byte*>(outputs[0].data());
+                const std::vector<std::byte> bytes(data, data + outputs[0].size_bytes());
+                if (round == 0) first = bytes;
+                require(bytes == first,
+                        what + " in " + std::string(to_string(precision)) + " gave another result in run " + std::to_string(round + 1));
+            }
+        }
+    }
+}
+
 void no_inputs(const Subject& subject) {
     const auto y = std::make_shared<op::Range>(number(0), number(4), number(1), ov::element::f32);
     const auto model = make_model(std::make_shared<ov::Model>(ov::OutputVector{y}, ov::ParameterVector{}));
@@ -190,6 +238,7 @@ void add_output_tests(Tests& tests) {
     tests.push_back({"memory", "output_is_input", output_is_input});
     tests.push_back({"memory", "output_repeats", output_repeats});
     tests.push_back({"memory", "output_is_constant", output_is_constant});
+    tests.push_back({"memory", "results_repeat", results_repeat});
     tests.push_back({"memory", "no_inputs", no_inputs});
     tests.push_back({"memory", "wrong_counts", wrong_counts});
 }

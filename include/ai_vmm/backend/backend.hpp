@@ -85,7 +85,8 @@ class Request {
 public:
     virtual ~Request() = default;
 
-    /// Runs once on the calling thread and returns when the outputs are there. State of stateful models starts afresh.
+    /// Runs once on the calling thread and returns when the outputs are there. State of stateful models starts afresh. The same inputs give the same
+    /// outputs, bit for bit, in every run of every request of one executable.
     /// @param inputs   one per Model::inputs, checked for type and shape already; an empty Tensor for an optional input left out.
     ///                 Memory stays valid and unchanged until return. In host memory, or in a place that Executable::reads() names.
     /// @param outputs  one per Model::outputs. A non-empty element of the right type and shape is written in place; otherwise it is
