@@ -30,7 +30,7 @@ run_one() {
   [ -f "$dictionary" ] && options+=("-dict=$dictionary")
   local state=''
   if [ -n "${FUZZ_SEED:-}" ]; then
-    state="$FUZZ_SEED $seconds $({ find "$build/bin/$target" "$dictionary" "${seeds[@]}" -type f -exec sha256sum {} + 2>/dev/null || true; } | sort | sha256sum)"
+    state="$FUZZ_SEED $seconds $({ find "$build/bin/$target" "$dictionary" "$root/scripts/fuzz_seeds.py" "$root/models" "${seeds[@]}" -type f -exec sha256sum {} + 2>/dev/null || true; } | sort | sha256sum)"
     if [ "$state" = "$(cat "$build/clean/$target" 2>/dev/null)" ]; then
       printf 'fuzz: %-28s clean before, and unchanged\n' "$target"
       return 0
