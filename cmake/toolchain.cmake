@@ -34,6 +34,6 @@ if(AI_VMM_BUILD_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)  # coverage feedback from the libraries too
 endif()
 if(AI_VMM_COVERAGE)
-  add_compile_options(--coverage)
+  add_compile_options(--coverage -fprofile-update=atomic)  # threads count together: lost updates make counts negative, which gcovr refuses
   add_link_options(--coverage)
 endif()
