@@ -164,8 +164,7 @@ void compare_forms(const std::shared_ptr<Device>& device) {
     }
 }
 
-/// The same for few queries, whose result is computed in f32 and rounded once. Masks leave out the first part of the keys, which is more than are
-/// looked at together.
+/// The same for few queries, whose keys may be more than are looked at together; and again, for the same bits.
 void compare_few_queries(const std::shared_ptr<Device>& device) {
     for (const Type type : {Type::f16, Type::bf16}) {
         for (const auto& [queries, keys, features] :

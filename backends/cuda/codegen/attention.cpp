@@ -168,6 +168,46 @@ KERNEL(@)(PARAMETERS) {
 
 }  // namespace
 
+KernelSource attention_kernel(const Node& node, const AttentionSpec& spec, std::string text, Macros macros, const Launch& launch) {
+    const std::string type(to_string(spec.type));
+    std::string parameters = fmt::format("const {0}* RESTRICT q, const {0}* RESTRICT k, const {0}* RESTRICT v, ", type), mask_pointer;
+    if (spec.mask) {
+        const auto stride = [&](std::size_t d) { return spec.mask_dims[d] == 1 ? 0 : spec.mask_strides[d]; };
+        parameters += fmt::format("const {}* RESTRICT mask, ", type);
+        mask_pointer = fmt::format("const T* mp = mask + (b % {} * (i64){} + h * (i64){});", spec.mask_dims[0], stride(0), stride(1));
+    }
+    parameters += fmt::format("{}* RESTRICT o", type);
+    replace_all(text, "PARAMETERS", parameters);
+    replace_all(text, "MASK_POINTER", mask_pointer);
+    const std::pair<const char*, std::string> shared[] = {
+        {"T", type},
+        {"TO", "to_" + type},
+        {"FROM", "from_" + type},
+        {"KEYS", std::to_string(spec.keys)},
+        {"QUERIES", std::to_string(spec.queries)},
+        {"FEATURES", std::to_string(spec.head_size)},
+        {"HEADS", std::to_string(spec.heads)},
+        {"GROUP_HEADS", std::to_string(spec.heads / spec.kv_heads)},
+        {"COUNT", std::to_string(spec.batch * spec.heads)},
+        {"SCALE", literal(Type::f32, spec.scale)},
+        {"CAUSAL", spec.causal ? "1" : "0"},
+    };
+    for (const auto& [name, value] : shared) macros.define(name, value);
+    const std::pair<const char*, const Dims*> strides[] = {
+        {"Q", &spec.q_strides}, {"K", &spec.k_strides}, {"V", &spec.v_strides}, {"O", &spec.o_strides}};
+    for (const auto& [of, all] : strides) {
+        constexpr const char* kLetters[] = {"B", "H", "P"};
+        for (std::size_t d = 0; d < 3; ++d) macros.define(fmt::format("{}{}", of, kLetters[d]), fmt::format("((i64){})", (*all)[d]));
+    }
+    KernelSource out;
+    out.text = macros.around(text);
+    out.arguments = {node.inputs[0], node.inputs[1], node.inputs[2]};
+    if (spec.mask) out.arguments.push_back(node.inputs[3]);
+    out.arguments.push_back(node.outputs.front());
+    out.launch = launch;
+    return out;
+}
+
 bool prefers_short_attention(const AttentionSpec& spec, const CodegenTarget& target) {
     if (!is_short_attention(spec)) return false;
     const std::int64_t tiles = spec.batch * spec.heads * ((spec.queries + 15) / 16);
@@ -210,11 +250,10 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
     const std::int64_t each = divided_up(tiles, splits);
 
     std::string text = fast ? multiply_add() + std::string(kTensorCores) : std::string(kScalar);
-    std::string mask_pointer, mask_rows, mask_0 = "0", mask_1 = "0", mask_term;
+    std::string mask_rows, mask_0 = "0", mask_1 = "0", mask_term;
     const std::string type(to_string(spec.type));
     if (spec.mask) {
         const auto stride = [&](std::size_t d) { return spec.mask_dims[d] == 1 ? 0 : spec.mask_strides[d]; };
-        mask_pointer = fmt::format("const T* mp = mask + (b % {} * (i64){} + h * (i64){});", spec.mask_dims[0], stride(0), stride(1));
         mask_term = fmt::format("+ from_{}(mp[row * (i64){} + column * (i64){}])", type, stride(2), stride(3));
         if (mask_in_fragments) {
             // Whole fragments side by side per lane: accesses of 16 bytes, all of a warp's together.
@@ -233,56 +272,21 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
             mask_1 = fmt::format("column < KEYS ? from_{}(m1p[column * {}]) : 0", type, stride(3));
         }
     }
-    std::string parameters = fmt::format("const {0}* RESTRICT q, const {0}* RESTRICT k, const {0}* RESTRICT v, ", type);
-    if (spec.mask) parameters += fmt::format("const {}* RESTRICT mask, ", type);
-    parameters += fmt::format("{}* RESTRICT o", type);
     const std::pair<std::string_view, std::string> names[] = {
-        {"PARAMETERS", parameters}, {"MASK_POINTER", mask_pointer}, {"MASK_ROWS", mask_rows}, {"MASK_0", mask_0},
-        {"MASK_1", mask_1},         {"MASK_TERM", mask_term},
-    };
+        {"MASK_ROWS", mask_rows}, {"MASK_0", mask_0}, {"MASK_1", mask_1}, {"MASK_TERM", mask_term}};
     for (const auto& [name, by] : names) replace_all(text, name, by);
     Macros macros{
-        {"T", type},
-        {"TO", "to_" + type},
-        {"FROM", "from_" + type},
         {"PACK", "pack_" + type},
         {"MMA_TYPE", spec.type == Type::f16 ? "\"f16\"" : "\"bf16\""},
-        {"KEYS", std::to_string(spec.keys)},
         {"KEYS16", std::to_string(keys)},
-        {"FEATURES", std::to_string(spec.head_size)},
-        {"QUERIES", std::to_string(spec.queries)},
-        {"HEADS", std::to_string(spec.heads)},
-        {"GROUP_HEADS", std::to_string(spec.heads / spec.kv_heads)},
-        {"COUNT", std::to_string(count)},
-        {"SCALE", literal(Type::f32, spec.scale)},
-        {"CAUSAL", spec.causal ? "1" : "0"},
         {"TILES", std::to_string(tiles)},
         {"TILES_EACH", std::to_string(each)},
         {"SPLITS", std::to_string(splits)},
         {"PAIRS", std::to_string(pairs)},
         {"WARPS", std::to_string(warps)},
     };
-    const auto strides = [&](const char* of, const Dims& all) {
-        constexpr const char* kLetters[] = {"B", "H", "P"};
-        for (std::size_t d = 0; d < 3; ++d) macros.define(fmt::format("{}{}", of, kLetters[d]), fmt::format("((i64){})", all[d]));
-    };
-    strides("Q", spec.q_strides);
-    strides("K", spec.k_strides);
-    strides("V", spec.v_strides);
-    strides("O", spec.o_strides);
-
-    KernelSource out;
-    out.text = macros.around(text);
-    out.arguments = {node.inputs[0], node.inputs[1], node.inputs[2]};
-    if (spec.mask) out.arguments.push_back(node.inputs[3]);
-    out.arguments.push_back(node.outputs.front());
-    const std::int64_t groups =
-        fast ? (count + pairs - 1) / pairs * splits : (count * spec.queries + target.threads_per_block - 1) / target.threads_per_block;
-    constexpr std::int64_t kMost = 1 << 30;
-    out.launch.grid[0] = static_cast<unsigned>(std::min(groups, kMost));
-    out.launch.grid[1] = static_cast<unsigned>((groups + kMost - 1) / kMost);
-    out.launch.block[0] = static_cast<unsigned>(target.threads_per_block);
-    return out;
+    const std::int64_t blocks = fast ? divided_up(count, pairs) * splits : divided_up(count * spec.queries, target.threads_per_block);
+    return attention_kernel(node, spec, std::move(text), std::move(macros), groups(blocks, target.threads_per_block));
 }
 
 }  // namespace ai_vmm::cuda

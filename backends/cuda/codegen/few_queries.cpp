@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
+#include "codegen/attention.hpp"
 #include "codegen/text.hpp"
 
 namespace ai_vmm::cuda {
@@ -173,57 +175,25 @@ KernelSource few_queries_kernel(const Node& node, const AttentionSpec& spec, con
     const auto lanes = [&](std::int64_t features) { return std::min<std::int64_t>(most_lanes, power_of_two_at_least(features / 8)); };
     const std::int64_t key_lanes = lanes(spec.head_size), value_lanes = lanes(spec.value_size);
 
-    std::string text(kText), mask_pointer, mask_term;
+    std::string text(kText), mask_term;
     const std::string type(to_string(spec.type));
-    std::string parameters = fmt::format("const {0}* RESTRICT q, const {0}* RESTRICT k, const {0}* RESTRICT v, ", type);
     if (spec.mask) {
         const auto stride = [&](std::size_t d) { return spec.mask_dims[d] == 1 ? 0 : spec.mask_strides[d]; };
-        mask_pointer = fmt::format("const T* mp = mask + (b % {} * (i64){} + h * (i64){});", spec.mask_dims[0], stride(0), stride(1));
         mask_term = fmt::format("+ from_{}(mp[r * (i64){} + (from + key) * (i64){}])", type, stride(2), stride(3));
-        parameters += fmt::format("const {}* RESTRICT mask, ", type);
     }
-    parameters += fmt::format("{}* RESTRICT o", type);
-    replace_all(text, "PARAMETERS", parameters);
-    replace_all(text, "MASK_POINTER", mask_pointer);
     replace_all(text, "MASK_TERM", mask_term);
     Macros macros{
-        {"T", type},
-        {"TO", "to_" + type},
-        {"FROM", "from_" + type},
         {"LOW", "low_" + type},
         {"HIGH", "high_" + type},
-        {"KEYS", fmt::format("((i64){})", spec.keys)},
         {"CHUNK", std::to_string(std::min<std::int64_t>(spec.keys, 1024))},
-        {"QUERIES", std::to_string(spec.queries)},
-        {"FEATURES", std::to_string(spec.head_size)},
         {"VALUE_FEATURES", std::to_string(spec.value_size)},
         {"LANES", std::to_string(key_lanes)},
         {"VALUE_LANES", std::to_string(value_lanes)},
         {"VECTORS", std::to_string(divided_up(spec.head_size / 8, key_lanes))},
         {"VALUE_VECTORS", std::to_string(divided_up(spec.value_size / 8, value_lanes))},
         {"AT_ONCE", "4"},
-        {"COUNT", std::to_string(spec.batch * spec.heads)},
-        {"HEADS", std::to_string(spec.heads)},
-        {"GROUP_HEADS", std::to_string(spec.heads / spec.kv_heads)},
-        {"SCALE", literal(Type::f32, spec.scale)},
-        {"CAUSAL", spec.causal ? "1" : "0"},
     };
-    const auto strides = [&](const char* of, const Dims& all) {
-        constexpr const char* kLetters[] = {"B", "H", "P"};
-        for (std::size_t d = 0; d < 3; ++d) macros.define(fmt::format("{}{}", of, kLetters[d]), fmt::format("((i64){})", all[d]));
-    };
-    strides("Q", spec.q_strides);
-    strides("K", spec.k_strides);
-    strides("V", spec.v_strides);
-    strides("O", spec.o_strides);
-
-    KernelSource out;
-    out.text = macros.around(text);
-    out.arguments = {node.inputs[0], node.inputs[1], node.inputs[2]};
-    if (spec.mask) out.arguments.push_back(node.inputs[3]);
-    out.arguments.push_back(node.outputs.front());
-    out.launch = groups(spec.batch * spec.heads, target.threads_per_block);
-    return out;
+    return attention_kernel(node, spec, std::move(text), std::move(macros), groups(spec.batch * spec.heads, target.threads_per_block));
 }
 
 }  // namespace ai_vmm::cuda

@@ -219,6 +219,8 @@ public:
         const cublasStatus_t status =
             handle_->lt.algo_check(handle_->handle, desc_.get(), a_.get(), b_.get(), d_.get(), d_.get(), &stored.algo, &result);
         if (status != CUBLAS_STATUS_SUCCESS || result.workspaceSize > workspace_limit_bytes) return {};
+        if (attribute_of(stored.algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) == CUBLASLT_REDUCTION_SCHEME_INPLACE)
+            return {};  // of an earlier version
         return Algorithm{stored.algo, result.workspaceSize};
     }
 
@@ -244,12 +246,7 @@ public:
     }
 
     [[nodiscard]] std::string describe() const override {
-        const auto attribute = [this](cublasLtMatmulAlgoConfigAttributes_t which) {
-            std::int32_t value = 0;
-            std::size_t written = 0;
-            (void)handle_->lt.algo_config(&algorithm_.algo, which, &value, sizeof(value), &written);
-            return value;
-        };
+        const auto attribute = [this](cublasLtMatmulAlgoConfigAttributes_t which) { return attribute_of(algorithm_.algo, which); };
         return fmt::format("cuBLASLt {} algorithm {} tile {} stages {} split-k {} reduction {}", handle_->version, attribute(CUBLASLT_ALGO_CONFIG_ID),
                            attribute(CUBLASLT_ALGO_CONFIG_TILE_ID), attribute(CUBLASLT_ALGO_CONFIG_STAGES_ID),
                            attribute(CUBLASLT_ALGO_CONFIG_SPLITK_NUM), attribute(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME));
@@ -263,6 +260,14 @@ public:
     }
 
 private:
+    /// 0 where the library does not tell.
+    [[nodiscard]] std::int32_t attribute_of(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t which) const {
+        std::int32_t value = 0;
+        std::size_t written = 0;
+        (void)handle_->lt.algo_config(&algorithm, which, &value, sizeof(value), &written);
+        return value;
+    }
+
     template <typename T>
     void set(cublasLtMatmulDescAttributes_t attribute, T value) {
         const Functions& lt = handle_->lt;
