@@ -72,4 +72,4 @@ install: build  ## into PREFIX (default /usr/local)
 	@cmake --install build --prefix $(or $(PREFIX),/usr/local)
 
 clean:          ## remove the build trees
-	@rm -rf build build-dev build-asan build-tsan build-coverage build-fuzz
+	@rm -rf build build-dev build-asan build-tsan build-coverage build-cuda build-fuzz

@@ -382,7 +382,7 @@ TEST(Choices, DamagedAreNone) {
 TEST(VendorLibraries, ThatCannotBeUsedSayWhy) {
     test::HostDevice device;
     std::string reason;
-    if (CublasLt::open(device, reason) != nullptr) GTEST_SKIP() << "this machine has a GPU; libraries_device_test.cpp uses it";
+    if (CublasLt::open(device, reason) != nullptr) GTEST_SKIP() << "this machine has a GPU; products_device_test.cpp uses it";
     EXPECT_THAT(reason, testing::HasSubstr("cuBLASLt"));
     EXPECT_EQ(Cudnn::open(device, reason), nullptr);
     EXPECT_THAT(reason, testing::HasSubstr("cuDNN"));

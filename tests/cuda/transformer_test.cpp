@@ -266,10 +266,10 @@ TEST(CudaTransformer, SumsOfLayersAreWide) {
         // Products, views and joins that read such sums, and an output in the middle.
         const Output rows = Model::reshape(Model::transpose(layers, {1, 0, 2}), {kLength, kBatch * kWidth});
         const Output middle = vision_layer(m, x);
-        (void)m.run(
-            both,
-            {make<v0::MatMul>(layers, m.weight({kWidth, 16}, 0.1)), rows, make<v0::Concat>(ov::OutputVector{middle, x}, 1), middle, Model::pick(vision_layer(m, middle), 1)},
-            type, tolerance);
+        (void)m.run(both,
+                    {make<v0::MatMul>(layers, m.weight({kWidth, 16}, 0.1)), rows, make<v0::Concat>(ov::OutputVector{middle, x}, 1), middle,
+                     Model::pick(vision_layer(m, middle), 1)},
+                    type, tolerance);
     }
 }
 
