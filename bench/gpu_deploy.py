@@ -3,9 +3,9 @@
 """How long the first and the second deployment of a model take on an NVIDIA GPU, each in a process of its own: the first with empty caches (AI VMM's and the
 driver's), the second with what the first one left.
 
-    bench/gpu_deploy.py [--vmm build/bin/vmm] [--models resnet50_b1,bert_base_b1] [--runs N] [--output bench/results/gpu_deploy.json]
+    bench/gpu_deploy.py [--vmm build/bin/vmm] [--models resnet50_b1,bert_base_b1,bert_base_open] [--runs N] [--output bench/results/gpu_deploy.json]
 
-Models are those of bench/gpu.py, exported to ONNX here. The deployment is `vmm run --engine cuda` on generated inputs with the default constraints, so its time
+Models are those of bench/gpu.py, exported to ONNX here, and bert_base_open with its batch and length open, deployed for one of 128 tokens. The deployment is `vmm run --engine cuda` on generated inputs with the default constraints, so its time
 includes reading the file, the reference, building every candidate and measuring them; that of the process also loading of libraries and the GPU's context.
 Every run's outputs are compared with the first one's. Medians and spread over --runs. Needs torch, torchvision, transformers, onnx.
 """
@@ -24,28 +24,33 @@ import time
 import warnings
 from typing import Any
 
+import gpu_shapes
 from gpu import build_models, commit
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def export(name: str, path: pathlib.Path) -> None:
-    """Writes the model as one ONNX file."""
+def export(name: str, path: pathlib.Path) -> list[str]:
+    """Writes the model as one ONNX file. @returns what `vmm run` must be told besides"""
     import torch
 
+    if name == "bert_base_open":
+        gpu_shapes.export("bert_base", path)
+        return ["--shape", "input=1x128"]
     torch.manual_seed(0)
     torch.backends.mha.set_fastpath_enabled(False)  # its fused operator can't be exported
     module, inputs, _ = build_models()[name]()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(module, inputs, str(path), dynamo=False, opset_version=17)
+    return []
 
 
-def deploy(vmm: str, model: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:
+def deploy(vmm: str, model: pathlib.Path, more: list[str], cache: pathlib.Path) -> dict[str, Any]:
     """One process. Raises with its message if it fails."""
     environment = os.environ | {"AI_VMM_CACHE_DIR": str(cache / "ai_vmm"), "CUDA_CACHE_PATH": str(cache / "cuda"), "XDG_CACHE_HOME": str(cache / "xdg")}
     begin = time.perf_counter()
-    result = subprocess.run([vmm, "run", str(model), "--random", "--engine", "cuda", "--json"], capture_output=True, text=True, check=False, env=environment)
+    result = subprocess.run([vmm, "run", str(model), "--random", "--engine", "cuda", "--json", *more], capture_output=True, text=True, check=False, env=environment)
     took = (time.perf_counter() - begin) * 1e3
     answer = json.loads(result.stdout)
     if result.returncode != 0:
@@ -72,7 +77,7 @@ def main() -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vmm", default=str(ROOT / "build" / "bin" / "vmm"))
-    parser.add_argument("--models", default="resnet50_b1,bert_base_b1")
+    parser.add_argument("--models", default="resnet50_b1,bert_base_b1,bert_base_open")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--output", default="")
     options = parser.parse_args()
@@ -83,12 +88,12 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder_name:
             folder = pathlib.Path(folder_name)
             model = folder / f"{name}.onnx"
-            export(name, model)
+            more = export(name, model)
             first, second = [], []
             for run in range(options.runs):
                 cache = folder / f"cache{run}"
-                first.append(deploy(options.vmm, model, cache))
-                second.append(deploy(options.vmm, model, cache))
+                first.append(deploy(options.vmm, model, more, cache))
+                second.append(deploy(options.vmm, model, more, cache))
             same = all(alike(first[0]["values"], row["values"]) for row in first + second)
             row: dict[str, Any] = {"model": name, "bytes": model.stat().st_size, "engine": first[0]["engine"], "outputs_agree": same}
             for title, rows in (("first", first), ("second", second)):

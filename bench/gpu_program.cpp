@@ -2,14 +2,16 @@
 /// One model on one GPU through the cuda backend, as bench/gpu.py measures it.
 ///
 ///   gpu_program MODEL --precision f16 --inputs FOLDER --outputs FOLDER [--repeats N] [--device N] [--profile] [--dump FILE] [--places] [--peer N]
-///               [--memory]
+///               [--memory] [--series]
 ///
 /// Reads input K from FOLDER/inK.bin (row-major, the model's type; shapes from FOLDER/shapes.txt, one line per input), writes outK.bin and prints one
 /// JSON object: device microseconds per execution (CUDA events around the recorded graph), microseconds of whole calls with copies from and to the
 /// host, what those take beyond the device's, bytes, steps. --places also runs on tensors in the device's memory, in pinned memory, on several
 /// threads at once, and with --peer in another device's memory; it fails where outputs differ from those of the plain call. --memory instead prints
 /// what the plan says of the device's memory and how much of it is in use when: opened, planned, deployed and run, with a second execution, let go
-/// of, and deployed once more.
+/// of, and deployed once more. --series takes the subfolders of both folders, in the order of their names, for sets of shapes that come one after
+/// another, as a deployment with open shapes meets them, and prints an object for each: how long until the first outputs are there, and what of that
+/// was compiled.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,6 +29,7 @@
 
 #include "cache/backend_cache.hpp"
 #include "driver/kept.hpp"
+#include "driver/kernel_compiler.hpp"
 #include "gpu.hpp"
 #include "lower/lower.hpp"
 #include "openvino/runtime/core.hpp"
@@ -165,6 +168,38 @@ std::string run_places(const std::shared_ptr<const cuda::Program>& program, cons
     return text;
 }
 
+std::vector<std::vector<char>> read_inputs(const cuda::Graph& graph, const fs::path& folder) {
+    std::vector<std::vector<char>> all;
+    for (std::size_t k = 0; k < graph.inputs.size(); ++k) {
+        const cuda::Value& value = graph.value(graph.inputs[k]);
+        std::ifstream file(folder / fmt::format("in{}.bin", k), std::ios::binary);
+        all.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+        if (static_cast<std::int64_t>(all.back().size()) != bytes(value.type, value.dims))
+            throw std::runtime_error(fmt::format("in{}.bin has {} bytes, the model wants {}", k, all.back().size(), bytes(value.type, value.dims)));
+    }
+    return all;
+}
+
+std::vector<std::vector<char>> room_for_outputs(const cuda::Graph& graph) {
+    std::vector<std::vector<char>> all;
+    for (cuda::ValueId id : graph.outputs) all.emplace_back(static_cast<std::size_t>(bytes(graph.value(id).type, graph.value(id).dims)));
+    return all;
+}
+
+template <typename Pointer>
+std::vector<Pointer> pointers_to(std::vector<std::vector<char>>& buffers) {
+    std::vector<Pointer> all;
+    for (auto& one : buffers) all.push_back(one.data());
+    return all;
+}
+
+void write_outputs(const std::vector<std::vector<char>>& outputs, const fs::path& folder) {
+    fs::create_directories(folder);
+    for (std::size_t k = 0; k < outputs.size(); ++k)
+        std::ofstream(folder / fmt::format("out{}.bin", k), std::ios::binary)
+            .write(outputs[k].data(), static_cast<std::streamsize>(outputs[k].size()));
+}
+
 /// The plan's account, and the device's memory at each stage, as JSON.
 std::string run_memory(const std::shared_ptr<cuda::Device>& device, const std::function<cuda::Graph()>& lowered, const fs::path& inputs,
                        std::int64_t opened_free) {
@@ -192,18 +227,10 @@ std::string run_memory(const std::shared_ptr<cuda::Device>& device, const std::f
         const auto run = [&] {
             auto execution = std::make_unique<cuda::Execution>(program);
             const cuda::Graph& graph = program->schedule().graph;
-            std::vector<std::vector<char>> all;
-            std::vector<const void*> in;
-            std::vector<void*> out;
-            for (std::size_t k = 0; k < graph.inputs.size(); ++k) {
-                std::ifstream file(inputs / fmt::format("in{}.bin", k), std::ios::binary);
-                all.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-            }
-            for (const auto& one : all) in.push_back(one.data());
-            std::vector<std::vector<char>> results;
-            for (const cuda::ValueId id : graph.outputs)
-                results.emplace_back(static_cast<std::size_t>(bytes(graph.value(id).type, graph.value(id).dims)));
-            for (auto& one : results) out.push_back(one.data());
+            auto all = read_inputs(graph, inputs);
+            auto results = room_for_outputs(graph);
+            const auto in = pointers_to<const void*>(all);
+            const auto out = pointers_to<void*>(results);
             for (int i = 0; i < 3; ++i) execution->run(in, out);
             return execution;
         };
@@ -222,11 +249,57 @@ std::string run_memory(const std::shared_ptr<cuda::Device>& device, const std::f
         plan.device_bytes(), plan.weights, plan.arena, plan.workspace, plan.context, steps, kernels, calls, stages);
 }
 
+/// Programs for one set of shapes after another, from the same weights. @returns a JSON array
+std::string run_series(const std::shared_ptr<cuda::Device>& device, const ov::Model& graph, const cuda::LowerOptions& options, const fs::path& inputs,
+                       const fs::path& outputs, int repeats) {
+    std::vector<fs::path> folders;
+    for (const auto& entry : fs::directory_iterator(inputs)) {
+        if (entry.is_directory()) folders.push_back(entry.path());
+    }
+    std::sort(folders.begin(), folders.end());
+    const auto weights = std::make_shared<cuda::WeightStore>(device);
+    std::vector<std::shared_ptr<const cuda::Program>> kept;
+    std::string text;
+    for (const fs::path& folder : folders) {
+        const auto begin = Clock::now();
+        cuda::Graph lowered = cuda::lower(cuda::with_shapes(graph, read_shapes(folder / "shapes.txt")), options);
+        const double lower_us = microseconds_since(begin);
+        auto start = Clock::now();
+        const auto before = cuda::compiler_counters();
+        const auto program = std::make_shared<const cuda::Program>(device, std::move(lowered), weights, cuda::Program::Keep::everything);
+        const double program_us = microseconds_since(start);
+        const auto after = cuda::compiler_counters();
+        kept.push_back(program);
+        const cuda::Schedule& schedule = program->schedule();
+        auto in = read_inputs(schedule.graph, folder);
+        auto out = room_for_outputs(schedule.graph);
+        const auto from = pointers_to<const void*>(in);
+        const auto to = pointers_to<void*>(out);
+        start = Clock::now();
+        cuda::Execution execution(program);
+        execution.run(from, to);
+        const double first_us = microseconds_since(start), all_us = microseconds_since(begin);
+        if (!outputs.empty()) write_outputs(out, outputs / folder.filename());
+        std::vector<double> times;
+        for (int i = 0; i < repeats + 5; ++i) {
+            const double us = execution.replay_us();
+            if (i >= 5) times.push_back(us);
+        }
+        text += fmt::format(
+            "{}{{\"shapes\": \"{}\", \"until_outputs_ms\": {:.1f}, \"lower_ms\": {:.1f}, \"program_ms\": {:.1f}, \"execution_ms\": {:.1f}, "
+            "\"device_ms\": {:.4f}, \"library_calls\": {}, \"distinct_kernels\": {}, \"compiled\": {}, \"from_store\": {}, \"from_process\": {}}}",
+            text.empty() ? "[" : ",\n ", folder.filename().string(), all_us / 1e3, lower_us / 1e3, program_us / 1e3, first_us / 1e3,
+            percentile(times, 0.5) / 1e3, schedule.calls.size(), schedule.kernels.size(), after.compiled - before.compiled,
+            after.from_store - before.from_store, after.from_process - before.from_process);
+    }
+    return text + "]\n";
+}
+
 int run(const std::vector<std::string>& arguments) {
     std::string model, precision = "f32", dump;
     fs::path inputs, outputs;
     int repeats = 50, ordinal = 0;
-    bool profile = false, places = false, memory = false;
+    bool profile = false, places = false, memory = false, series = false;
     int peer = -1;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         const std::string& name = arguments[i];
@@ -247,6 +320,8 @@ int run(const std::vector<std::string>& arguments) {
             places = true;
         } else if (name == "--memory") {
             memory = true;
+        } else if (name == "--series") {
+            series = true;
         } else if (name == "--peer") {
             peer = std::stoi(value());
         } else if (name == "--profile") {
@@ -257,7 +332,8 @@ int run(const std::vector<std::string>& arguments) {
     }
     if (model.empty() || inputs.empty())
         throw std::runtime_error(
-            "usage: gpu_program MODEL --inputs FOLDER [--outputs FOLDER] [--precision f32|f16|bf16] [--repeats N] [--profile] [--dump FILE]");
+            "usage: gpu_program MODEL --inputs FOLDER [--outputs FOLDER] [--precision f32|f16|bf16] [--repeats N] [--profile] [--dump FILE] "
+            "[--places [--peer N]] [--memory] [--series]");
 
     auto start = Clock::now();
     ov::Core core;
@@ -276,6 +352,10 @@ int run(const std::vector<std::string>& arguments) {
                        device, [&] { return cuda::lower(cuda::with_shapes(*graph, read_shapes(inputs / "shapes.txt")), options); }, inputs, free));
         return 0;
     }
+    if (series) {
+        fmt::print("{}", run_series(device, *graph, options, inputs, outputs, repeats));
+        return 0;
+    }
     start = Clock::now();
     cuda::Graph lowered = cuda::lower(cuda::with_shapes(*graph, read_shapes(inputs / "shapes.txt")), options);
     const double lower_us = microseconds_since(start);
@@ -286,28 +366,14 @@ int run(const std::vector<std::string>& arguments) {
     if (!dump.empty()) std::ofstream(dump) << print(schedule);
 
     cuda::Execution execution(program);
-    std::vector<std::vector<char>> in, out;
-    std::vector<const void*> in_pointers;
-    std::vector<void*> out_pointers;
-    for (std::size_t k = 0; k < schedule.graph.inputs.size(); ++k) {
-        const cuda::Value& value = schedule.graph.value(schedule.graph.inputs[k]);
-        std::ifstream file(inputs / fmt::format("in{}.bin", k), std::ios::binary);
-        in.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-        if (static_cast<std::int64_t>(in.back().size()) != bytes(value.type, value.dims))
-            throw std::runtime_error(fmt::format("in{}.bin has {} bytes, the model wants {}", k, in.back().size(), bytes(value.type, value.dims)));
-        in_pointers.push_back(in.back().data());
-    }
-    for (cuda::ValueId id : schedule.graph.outputs)
-        out.emplace_back(static_cast<std::size_t>(bytes(schedule.graph.value(id).type, schedule.graph.value(id).dims)));
-    for (auto& one : out) out_pointers.push_back(one.data());
+    auto in = read_inputs(schedule.graph, inputs);
+    auto out = room_for_outputs(schedule.graph);
+    const auto in_pointers = pointers_to<const void*>(in);
+    const auto out_pointers = pointers_to<void*>(out);
     start = Clock::now();
     execution.run(in_pointers, out_pointers);
     const double first_us = microseconds_since(start);
-    if (!outputs.empty()) {
-        fs::create_directories(outputs);
-        for (std::size_t k = 0; k < out.size(); ++k)
-            std::ofstream(outputs / fmt::format("out{}.bin", k), std::ios::binary).write(out[k].data(), static_cast<std::streamsize>(out[k].size()));
-    }
+    if (!outputs.empty()) write_outputs(out, outputs);
     std::vector<double> device_times, call_times;
     for (int i = 0; i < repeats + 5; ++i) {
         const double us = execution.replay_us();

@@ -190,9 +190,9 @@ std::unique_ptr<backend::Executable> Backend::compile(const backend::Model& mode
     });
 }
 
-std::unique_ptr<backend::Executable> Backend::import_blob(std::span<const std::byte> blob, const backend::Model&,
+std::unique_ptr<backend::Executable> Backend::import_blob(std::span<const std::byte> blob, const backend::Model& model,
                                                           const backend::CompileConfig& config) {
-    return without_openvino_exceptions([&] { return std::make_unique<Executable>(home(config.device), blob, config); });
+    return without_openvino_exceptions([&] { return std::make_unique<Executable>(home(config.device), blob, model, config); });
 }
 
 backend::Outline Backend::outline(const backend::Model& model, const backend::CompileConfig& config) {

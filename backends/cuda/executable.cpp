@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "archive.hpp"
 #include "lower/context.hpp"
@@ -34,7 +35,7 @@ std::optional<Type> to_device(ElementType type) noexcept {
 ElementType to_public(Type type) noexcept { return element_type_from_string(to_string(type)).value_or(ElementType::undefined); }
 
 Executable::Executable(Unprogrammed, const Home& home, const backend::Model& model, const backend::CompileConfig& config)
-    : home_(home), graph_(model.graph) {
+    : home_(home), graph_(model.graph), open_(model.graph->is_dynamic()) {
     if (config.precision == Precision::f16) options_.float_type = Type::f16;
     if (config.precision == Precision::bf16) options_.float_type = Type::bf16;
     ports_.inputs = model.graph_inputs;
@@ -94,9 +95,6 @@ Executable::Executable(const Home& home, const backend::Model& model, const back
 
 namespace {
 
-/// A model with open shapes makes a program for each that comes, from the same constants.
-Program::Keep kept_by(const ov::Model& model) { return model.is_dynamic() ? Program::Keep::everything : Program::Keep::what_runs; }
-
 /// Inputs that may decide something, if the model can't be lowered for its shapes alone; empty if it can.
 std::vector<bool> deciding_inputs(const ov::Model& model, const std::vector<Dims>& shapes, const LowerOptions& options) {
     try {
@@ -121,7 +119,7 @@ backend::Outline Executable::outline(const Home& home, const backend::Model& mod
                     {.expected = "shapes for every input", .found = {}, .advice = "give the inputs' shapes"});
     }
     const Schedule schedule = make_schedule(lower(with_shapes(*made.graph_, made.shapes_), made.options_), *home.device);
-    MemoryEstimate memory = memory_of(schedule, kept_by(*made.graph_));
+    MemoryEstimate memory = memory_of(schedule, made.kept());
     memory.context = home.device->context_bytes();  // behind the schedule, which needs the libraries
     return {memory, print(schedule)};
 }
@@ -140,12 +138,13 @@ std::shared_ptr<const Program> Executable::program(const Key& key) {
         programs_.splice(programs_.begin(), programs_, found);
         return programs_.front().second;
     }
-    if (!graph_) {
+    const auto& model = graph();
+    if (!model) {
         throw Error(
             ErrorCode::invalid_argument, ErrorCategory::runtime, "the model was compiled for other shapes",
             {.expected = fmt::format("[{}]", fmt::join(shapes_, "], [")), .found = fmt::format("[{}]", fmt::join(key.shapes, "], [")), .advice = {}});
     }
-    auto made = std::make_shared<const Program>(home_.device, lower(with_shapes(*graph_, key.shapes, key.values), options_), home_.weights, kept());
+    auto made = std::make_shared<const Program>(home_.device, lower(with_shapes(*model, key.shapes, key.values), options_), home_.weights, kept());
     programs_.emplace_front(key, made);
     if (programs_.size() > kMostPrograms) programs_.pop_back();
     return made;
@@ -156,7 +155,7 @@ bool Executable::is_exact(const Key& key) const {
 }
 
 std::optional<Executable::Bucket> Executable::bucket(const Key& key) {
-    if (!graph_ || !graph_->is_dynamic() || std::ranges::find(deciding_, true) != deciding_.end()) return std::nullopt;
+    if (!open_ || std::ranges::find(deciding_, true) != deciding_.end()) return std::nullopt;
     const std::lock_guard lock(mutex_);
     if (is_exact(key)) return std::nullopt;
     const auto found = buckets_.find(key.shapes);
@@ -177,11 +176,12 @@ std::int64_t bucket_of(std::int64_t rows) {
 
 }  // namespace
 
-std::optional<Executable::Bucket> Executable::proven_bucket(const std::vector<Dims>& shapes) const {
+std::optional<Executable::Bucket> Executable::proven_bucket(const std::vector<Dims>& shapes) {
+    const ov::Model& model = *graph();
     constexpr std::int64_t kMostRows = std::int64_t{1} << 32;
     Bucket made{{shapes, {}}, 0, {}, {}};
     for (std::size_t k = 0; k < shapes.size(); ++k) {
-        const auto& shape = graph_->input(k).get_partial_shape();
+        const auto& shape = model.input(k).get_partial_shape();
         if (shape.rank().is_dynamic()) return std::nullopt;
         const bool batched = shape.size() != 0 && shape.size() == shapes[k].size() && shape[0].is_dynamic();
         made.inputs.push_back(batched);
@@ -192,11 +192,11 @@ std::optional<Executable::Bucket> Executable::proven_bucket(const std::vector<Di
     if (made.rows <= 2 || made.rows > kMostRows) return std::nullopt;
     std::int64_t size = bucket_of(made.rows);
     for (std::size_t k = 0; k < shapes.size(); ++k) {
-        const auto most = made.inputs[k] ? graph_->input(k).get_partial_shape()[0].get_max_length() : -1;
+        const auto most = made.inputs[k] ? model.input(k).get_partial_shape()[0].get_max_length() : -1;
         if (most >= made.rows) size = std::min<std::int64_t>(size, most);
     }
     if (size == made.rows) return std::nullopt;
-    const auto by_rows = independent_rows(*graph_, shapes, {made.rows, size, made.inputs});
+    const auto by_rows = independent_rows(model, shapes, {made.rows, size, made.inputs});
     if (!by_rows) return std::nullopt;
     made.outputs = *by_rows;
     for (std::size_t k = 0; k < shapes.size(); ++k) {
@@ -205,42 +205,67 @@ std::optional<Executable::Bucket> Executable::proven_bucket(const std::vector<Di
     return made;
 }
 
-Program::Keep Executable::kept() const { return graph_ ? kept_by(*graph_) : Program::Keep::what_runs; }
+const std::shared_ptr<const ov::Model>& Executable::graph() {
+    if (graph_ || !read_again_) return graph_;
+    const std::shared_ptr<const backend::Model> model = read_again_();
+    const auto fits = [](const std::vector<int>& ports, std::size_t count) {
+        return std::ranges::all_of(ports, [&](int port) { return port < static_cast<int>(count); });
+    };
+    if (model == nullptr || !model->graph || model->graph->inputs().size() != shapes_.size() ||
+        !fits(ports_.outputs, model->graph->outputs().size())) {
+        throw Error(ErrorCode::failed_precondition, ErrorCategory::runtime,
+                    "the model that was read again is another one than that which was compiled");
+    }
+    graph_ = model->graph;
+    return graph_;
+}
 
 namespace {
 
-constexpr std::string_view kBlobFormat = "ai_vmm cuda executable 1\n";
+constexpr std::string_view kBlobFormat = "ai_vmm cuda executable 2\n";
 
-/// Ahead of the program.
+/// Ahead of the programs.
 struct BlobHead {
     std::string device;
     Type float_type = Type::f32;
+    bool open = false;
     Executable::Ports ports;
-    std::vector<Dims> shapes;
+    std::vector<std::vector<Dims>> shapes;  ///< per program; of the first, what was compiled for
 };
 
 template <typename A>
 void fields(A& a, BlobHead& head) {
-    a(head.device, head.float_type, head.ports.inputs, head.ports.outputs, head.ports.input_types, head.ports.output_types, head.shapes);
+    a(head.device, head.float_type, head.open, head.ports.inputs, head.ports.outputs, head.ports.input_types, head.ports.output_types, head.shapes);
 }
 
 }  // namespace
 
 void Executable::export_blob(std::ostream& out) const {
     const std::lock_guard lock(mutex_);
-    if (!known_ || programs_.empty() || (graph_ && graph_->is_dynamic())) {
-        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "a model with open shapes makes programs as they come and is not exported");
+    if (!known_) {
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "what was compiled for no shapes in particular is not exported");
     }
-    const auto made = std::ranges::find_if(programs_, [&](const auto& entry) { return entry.first.shapes == shapes_; });
-    if (made == programs_.end()) throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "the program for the model's shapes is gone");
-    BlobHead head{home_.device->capabilities().name, options_.float_type, ports_, shapes_};
+    std::vector<std::pair<std::vector<Dims>, const Program*>> exported;
+    for (const auto& [key, program] : programs_) {
+        if (key.shapes == shapes_)
+            exported.emplace(exported.begin(), key.shapes, program.get());
+        else if (!program->schedule().has_host_steps())
+            exported.emplace_back(key.shapes, program.get());
+    }
+    if (exported.empty() || exported.front().first != shapes_)
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "the program for the shapes that were compiled for is gone");
+    if (exported.size() > kMostExported) exported.resize(kMostExported);
+    BlobHead head{home_.device->capabilities().name, options_.float_type, open_, ports_, {}};
+    for (const auto& [shapes, program] : exported) head.shapes.push_back(shapes);
     out << kBlobFormat;
     Writer writer(out);
     writer(head);
-    made->second->write_to(out);
+    std::set<std::string> written;
+    for (const auto& [shapes, program] : exported) program->write_to(out, &written);
 }
 
-Executable::Executable(const Home& home, std::span<const std::byte> blob, const backend::CompileConfig& config) : home_(home) {
+Executable::Executable(const Home& home, std::span<const std::byte> blob, const backend::Model& model, const backend::CompileConfig& config)
+    : home_(home) {
     const auto refuse = [](const char* why) { throw Error(ErrorCode::data_loss, ErrorCategory::compilation, std::string("the cuda blob ") + why); };
     const std::string_view text(reinterpret_cast<const char*>(blob.data()), blob.size());
     if (!text.starts_with(kBlobFormat)) refuse("has another format");
@@ -251,20 +276,32 @@ Executable::Executable(const Home& home, std::span<const std::byte> blob, const 
     if (config.precision == Precision::bf16) options_.float_type = Type::bf16;
     if (head.float_type != options_.float_type) refuse("was written for another precision");
     if (head.device != home_.device->capabilities().name) refuse("was written for another device");
-    StoredProgram stored = read_program(reader.rest());
-    const Schedule& schedule = stored.schedule;
+    if (head.shapes.empty()) refuse("holds no program");
+    if (head.open && !model.read_again)
+        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation,
+                    "a model with open shapes must be readable again, for shapes that were not exported");
     const auto fits = [](const std::vector<int>& ports, const std::vector<ElementType>& types, std::size_t count) {
         return ports.size() == types.size() && std::ranges::all_of(ports, [&](int port) { return port >= -1 && port < static_cast<int>(count); });
     };
-    bool whole = fits(head.ports.inputs, head.ports.input_types, schedule.graph.inputs.size()) &&
-                 fits(head.ports.outputs, head.ports.output_types, schedule.graph.outputs.size()) &&
-                 std::ranges::find(head.ports.outputs, -1) == head.ports.outputs.end() && head.shapes.size() == schedule.graph.inputs.size();
-    for (std::size_t k = 0; whole && k < head.shapes.size(); ++k) whole = schedule.graph.value(schedule.graph.inputs[k]).dims == head.shapes[k];
-    if (!whole) refuse("has ports that its program has not");
+    std::span<const std::byte> rest = reader.rest();
+    std::map<std::string, std::size_t> before;
+    std::vector<StoredProgram> stored;
+    for (const std::vector<Dims>& shapes : head.shapes) {
+        const Graph& graph = stored.emplace_back(take_program(rest, before)).schedule.graph;
+        bool whole = fits(head.ports.inputs, head.ports.input_types, graph.inputs.size()) &&
+                     fits(head.ports.outputs, head.ports.output_types, graph.outputs.size()) &&
+                     std::ranges::find(head.ports.outputs, -1) == head.ports.outputs.end() && shapes.size() == graph.inputs.size();
+        for (std::size_t k = 0; whole && k < shapes.size(); ++k) whole = graph.value(graph.inputs[k]).dims == shapes[k];
+        if (!whole) refuse("has ports that its program has not");
+    }
+    if (!rest.empty()) refuse("is longer than its programs");
     ports_ = std::move(head.ports);
-    shapes_ = std::move(head.shapes);
+    shapes_ = head.shapes.front();
+    open_ = head.open;
+    if (open_) read_again_ = model.read_again;
     known_ = true;
-    programs_.emplace_front(Key{shapes_, {}}, std::make_shared<const Program>(home_.device, std::move(stored), home_.weights));
+    for (std::size_t k = 0; k < stored.size(); ++k)
+        programs_.emplace_back(Key{head.shapes[k], {}}, std::make_shared<const Program>(home_.device, std::move(stored[k]), home_.weights));
 }
 
 std::unique_ptr<backend::Request> Executable::create_request() { return std::make_unique<Request>(*this); }

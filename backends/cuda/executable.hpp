@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -36,9 +37,10 @@ public:
     /// @throws Error(unimplemented) an operation, type or shape that the backend does not run; Error(resource_exhausted, internal).
     Executable(const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
-    /// What export_blob() wrote. It runs the shapes that it was compiled for and no others.
-    /// @throws Error(data_loss) damaged, or written for another configuration; as the other constructor.
-    Executable(const Home& home, std::span<const std::byte> blob, const backend::CompileConfig& config);
+    /// What export_blob() wrote. For shapes that were not exported it reads the model again, if that has open shapes.
+    /// @throws Error(data_loss) damaged, or written for another configuration; Error(unimplemented) a model of open shapes that can't be read again;
+    /// as the other constructor.
+    Executable(const Home& home, std::span<const std::byte> blob, const backend::Model& model, const backend::CompileConfig& config);
 
     /// What the constructor would make for shapes that it knows. @throws as the constructor; Error(failed_precondition) it knows none.
     [[nodiscard]] static backend::Outline outline(const Home& home, const backend::Model& model, const backend::CompileConfig& config);
@@ -48,7 +50,7 @@ public:
     static void check(const ov::Model& model, const std::vector<Dims>& shapes);
 
     [[nodiscard]] std::unique_ptr<backend::Request> create_request() override;
-    /// Of models with static shapes.
+    /// The program for the shapes that it was compiled for, and some of those for shapes that came since.
     void export_blob(std::ostream& out) const override;
     [[nodiscard]] std::int64_t memory_bytes() const override;
     [[nodiscard]] MemoryEstimate memory() const override;
@@ -61,7 +63,7 @@ public:
         std::vector<InputValues> values;  ///< of those inputs whose values decide shapes; else empty
         bool operator==(const Key&) const = default;
     };
-    /// @throws as the constructor, Error(invalid_argument) the model refuses the shapes.
+    /// @throws as the constructor, Error(invalid_argument) the model refuses the shapes; as Model::read_again.
     [[nodiscard]] std::shared_ptr<const Program> program(const Key& key);
 
     /// A program for more rows, in which a call runs beside rows of zeros.
@@ -98,23 +100,31 @@ private:
     struct Unprogrammed {};
     Executable(Unprogrammed, const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
-    [[nodiscard]] Program::Keep kept() const;
+    /// Programs that export_blob() writes.
+    static constexpr std::size_t kMostExported = 4;
+
+    /// What programs of this executable keep on the device.
+    [[nodiscard]] Program::Keep kept() const noexcept { return open_ ? Program::Keep::everything : Program::Keep::what_runs; }
+    /// The graph, read again if it was not yet; null for a model of static shapes that came from a blob. Wants mutex_.
+    [[nodiscard]] const std::shared_ptr<const ov::Model>& graph();
     /// Whether a program exists for `key`, or shall as the executable was compiled for it. Wants mutex_.
     [[nodiscard]] bool is_exact(const Key& key) const;
-    /// The bucket of `shapes` and whether the proof allows it.
-    [[nodiscard]] std::optional<Bucket> proven_bucket(const std::vector<Dims>& shapes) const;
+    /// The bucket of `shapes` and whether the proof allows it. Wants mutex_.
+    [[nodiscard]] std::optional<Bucket> proven_bucket(const std::vector<Dims>& shapes);
 
     /// Shapes whose bucket is remembered, or that they have none.
     static constexpr std::size_t kMostBuckets = 256;
 
     const Home home_;
-    std::shared_ptr<const ov::Model> graph_;  ///< null: from a blob
+    std::shared_ptr<const ov::Model> graph_;  ///< null: from a blob, and not read since
+    std::function<std::shared_ptr<const backend::Model>()> read_again_;
+    bool open_ = false;  ///< some shape of the model is
     Ports ports_;
     LowerOptions options_;
     std::vector<bool> deciding_;
     std::vector<Dims> shapes_;  ///< what is compiled for at once; empty: nothing is
     bool known_ = false;
-    mutable std::mutex mutex_;                                            // guards programs_ and buckets_
+    mutable std::mutex mutex_;                                            // guards programs_, buckets_ and, where it comes from a blob, graph_
     std::list<std::pair<Key, std::shared_ptr<const Program>>> programs_;  // last used first
     std::map<std::vector<Dims>, std::optional<Bucket>> buckets_;          // by the call's shapes
 };

@@ -147,8 +147,14 @@ std::shared_ptr<runtime::Stage> ModelStages::make(const planning::CandidateKey& 
 
 std::shared_ptr<runtime::Stage> ModelStages::import_stage(const planning::CandidateKey& key, std::span<const std::byte> blob,
                                                           const backend::Model& light) {
+    backend::Model model = light;
+    model.read_again = [stages = shared_from_this()] {
+        std::shared_ptr<const backend::Model> whole = stages->model();
+        stages->drop_model();
+        return whole;
+    };
     std::vector<std::shared_ptr<backend::Executable>> replicas;
-    for (const backend::CompileConfig& config : configs_for(key)) replicas.emplace_back(backend_of(key).import_blob(blob, light, config));
+    for (const backend::CompileConfig& config : configs_for(key)) replicas.emplace_back(backend_of(key).import_blob(blob, model, config));
     return std::make_shared<runtime::Stage>(key, std::move(replicas), key.streams, true);
 }
 

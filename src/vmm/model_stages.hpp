@@ -17,7 +17,7 @@
 namespace ai_vmm {
 
 /// Compiles and imports the candidates of one model. Reads the model's file only when something must be compiled. Thread-safe.
-class ModelStages final : public runtime::StageFactory {
+class ModelStages final : public runtime::StageFactory, public std::enable_shared_from_this<ModelStages> {
 public:
     /// @param routes  backend device name per (engine, device id)
     ModelStages(std::shared_ptr<hal::Registry> registry, graph::Located located, std::map<std::pair<std::string, std::string>, std::string> routes,
@@ -29,7 +29,7 @@ public:
     [[nodiscard]] const graph::Located& located() const noexcept { return located_; }
 
     [[nodiscard]] std::shared_ptr<runtime::Stage> make(const planning::CandidateKey& key) override;
-    /// Restores an exported stage without reading the model.
+    /// Restores an exported stage without reading the model, which its executables may do later. For objects that a shared pointer owns.
     /// @param light  inputs and outputs set, no graph
     [[nodiscard]] std::shared_ptr<runtime::Stage> import_stage(const planning::CandidateKey& key, std::span<const std::byte> blob,
                                                                const backend::Model& light);

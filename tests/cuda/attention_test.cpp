@@ -310,5 +310,26 @@ TEST(CudaAttention, TheTensorCoresFormCompiles) {
     }
 }
 
+TEST(CudaAttention, LengthsOfOneTileHaveOneKernel) {
+    const auto text = [](std::int64_t keys) {
+        AttentionSpec spec;
+        spec.heads = spec.kv_heads = 12;
+        spec.queries = spec.keys = keys;
+        spec.head_size = spec.value_size = 64;
+        spec.q_strides = spec.k_strides = spec.v_strides = {keys * 2304, 64, 2304, 1};
+        spec.o_strides = {keys * 768, 64, 768, 1};
+        Node node;
+        node.inputs = {0, 1, 2};
+        node.outputs = {3};
+        const KernelSource kernel = short_attention_kernel(node, spec, false, {256, 132, true});
+        EXPECT_EQ(kernel.launch.limit, keys % 16 == 0 ? std::optional<std::int64_t>() : keys);
+        return kernel.text;
+    };
+    EXPECT_EQ(text(97), text(111));
+    EXPECT_EQ(text(101), text(100));
+    EXPECT_NE(text(96), text(97));
+    EXPECT_NE(text(112), text(111)) << "whole tiles are compared with nothing";
+}
+
 }  // namespace
 }  // namespace ai_vmm::cuda::test

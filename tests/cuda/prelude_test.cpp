@@ -2,6 +2,7 @@
 /// The device's prelude through NVRTC: every name of it in kernels, which the C compiler must take too.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -88,9 +89,9 @@ TEST(CudaSources, TheCCompilerTakesEveryName) {
 TEST_F(WithNvrtc, CompilesEveryNameForEveryGeneration) {
     for (const int compute : {75, 80, 86, 89, 90, 100, 120}) {
         const auto code = compile_kernels(with_overlap(every_name()), {.compute = compute, .threads_per_block = 256, .driver_version = 13000});
-        ASSERT_FALSE(code->empty());
-        for (const auto& piece : *code)
-            EXPECT_EQ(piece.substr(0, 4),
+        ASSERT_FALSE(code.empty());
+        for (const auto& image : code)
+            EXPECT_EQ(image->substr(0, 4),
                       "\x7f"
                       "ELF")
                 << compute;
@@ -142,8 +143,45 @@ TEST(CudaChoices, AreNotKeptWithoutAPlace) {
 TEST_F(WithNvrtc, AGpuTooNewForTheCompilerGetsPtx) {
     const auto code =
         compile_kernels("KERNEL(k)(f32* a) { a[THREAD] = 1.0f; }\n", {.compute = 999, .threads_per_block = 256, .driver_version = 13000});
-    ASSERT_EQ(code->size(), 1U);
-    EXPECT_NE(code->front().find(".entry k("), std::string::npos);
+    ASSERT_EQ(code.size(), 1U);
+    EXPECT_NE(code.front()->find(".entry k("), std::string::npos);
+}
+
+std::vector<std::string> contents(const DeviceCode& code) {
+    std::vector<std::string> all;
+    for (const auto& image : code) all.push_back(*image);
+    return all;
+}
+
+std::string module_of(const std::vector<std::string>& kernels) {
+    std::string source = "FUNCTION f32 twice(f32 x) { return x + x; }\n";
+    for (const std::string& name : kernels)
+        source += std::string(kModulePart) + "KERNEL(" + name + ")(f32* a) { a[THREAD] = twice(" + std::to_string(name.back()) + ".0f); }\n";
+    return source;
+}
+
+TEST_F(WithNvrtc, WhatAnotherSourceHadIsNotCompiledAgain) {
+    const CodeTarget hopper{.compute = 90, .threads_per_block = 256, .driver_version = 13000};
+    forget_compiled_kernels();
+    const auto start = compiler_counters();
+    const auto first = compile_kernels(module_of({"ka", "kb", "kc"}), hopper);
+    EXPECT_EQ(compiler_counters().compiled, start.compiled + 3);
+    const auto second = compile_kernels(module_of({"kd", "kb", "ka"}), hopper);
+    EXPECT_EQ(compiler_counters().compiled, start.compiled + 4);
+    EXPECT_EQ(compiler_counters().from_process, start.from_process + 2);
+    const auto has = [](const DeviceCode& code, const std::string& name) {
+        return std::ranges::any_of(code, [&](const auto& image) { return image->find(name) != std::string::npos; });
+    };
+    for (const char* const name : {"ka", "kb", "kd"}) EXPECT_TRUE(has(second, name)) << name;
+    // A later process, too, knows which image has what.
+    forget_compiled_kernels();
+    EXPECT_EQ(contents(compile_kernels(module_of({"kd", "kb", "ka"}), hopper)), contents(second));
+    EXPECT_EQ(compiler_counters().from_store, start.from_store + 3);
+    EXPECT_TRUE(has(compile_kernels(module_of({"kb", "kd"}), hopper), "kd"));
+    EXPECT_EQ(compiler_counters().compiled, start.compiled + 4);
+    // What stands before the parts belongs to each.
+    (void)compile_kernels("// another\n" + module_of({"ka"}), hopper);
+    EXPECT_EQ(compiler_counters().compiled, start.compiled + 5);
 }
 
 TEST_F(WithNvrtc, SecondProcessFindsTheCode) {
@@ -155,11 +193,11 @@ TEST_F(WithNvrtc, SecondProcessFindsTheCode) {
     const CacheReport report = folder_.store().report();
     ASSERT_EQ(report.entries.size(), 1U);
     EXPECT_EQ(report.entries[0].kind, "CUDA kernels");
-    EXPECT_EQ(*compile_kernels(source, hopper), *first);
+    EXPECT_EQ(contents(compile_kernels(source, hopper)), contents(first));
     EXPECT_EQ(compiler_counters().from_process, start.from_process + 1);
 
     forget_compiled_kernels();
-    EXPECT_EQ(*compile_kernels(source, hopper), *first);
+    EXPECT_EQ(contents(compile_kernels(source, hopper)), contents(first));
     EXPECT_EQ(compiler_counters().from_store, start.from_store + 1);
     EXPECT_EQ(compiler_counters().compiled, start.compiled + 1);
 
@@ -170,7 +208,7 @@ TEST_F(WithNvrtc, SecondProcessFindsTheCode) {
         if (entry.is_regular_file() && entry.file_size() > 0) std::filesystem::resize_file(entry.path(), entry.file_size() / 2);
     }
     forget_compiled_kernels();
-    EXPECT_EQ(*compile_kernels(source, hopper), *first);
+    EXPECT_EQ(contents(compile_kernels(source, hopper)), contents(first));
     EXPECT_EQ(compiler_counters().compiled, start.compiled + 3);
 }
 

@@ -131,6 +131,78 @@ TEST(StoredProgram, OtherShapesThanItsOwnAreRefused) {
     }
 }
 
+/// The layer with an open batch.
+backend::Model open_layer(std::size_t size) {
+    const backend::Model whole = layer(size);
+    const auto graph = whole.graph->clone();
+    graph->reshape(ov::PartialShape{-1, static_cast<std::int64_t>(size)});
+    return wrapped(graph);
+}
+
+TEST(StoredProgram, OpenShapesReadTheModelAgainForOthers) {
+    TwoDevices two;
+    const backend::Model model = open_layer(64);
+    backend::CompileConfig config = TwoDevices::config();
+    config.typical_shapes = {{4, 64}};
+    const auto compiled = two.backend.compile(model, config);
+    const auto result = [&](backend::Executable& executable, std::int64_t rows) {
+        const Tensor x = ramp({rows, 64}, 1);
+        std::vector<Tensor> outputs(1);
+        executable.create_request()->run({&x, 1}, outputs);
+        return two.values(outputs[0]);
+    };
+    const std::vector<float> four = result(*compiled, 4), one = result(*compiled, 1), seven = result(*compiled, 7);
+    const std::string blob = blob_of(*compiled);
+
+    int reads = 0;
+    backend::Model light;
+    light.inputs = model.inputs;
+    light.outputs = model.outputs;
+    light.read_again = [&] {
+        ++reads;
+        return std::make_shared<const backend::Model>(model);
+    };
+    TwoDevices later;
+    const auto imported = later.backend.import_blob(bytes_of(blob), light, config);
+    EXPECT_EQ(result(*imported, 4), four);
+    EXPECT_EQ(result(*imported, 1), one) << "the second program was exported too";
+    EXPECT_EQ(reads, 0);
+    EXPECT_EQ(result(*imported, 7), seven);
+    EXPECT_EQ(result(*imported, 6), result(*compiled, 6));
+    EXPECT_EQ(reads, 1);
+    // What was imported is exported with what came since, and weights are there once.
+    const std::string again = blob_of(*imported);
+    EXPECT_LT(again.size(), blob.size() + 64 * 64 * sizeof(float));
+    EXPECT_EQ(result(*later.backend.import_blob(bytes_of(again), light, config), 4), four);
+
+    // A model that is gone leaves what was exported.
+    light.read_again = []() -> std::shared_ptr<const backend::Model> {
+        throw Error(ErrorCode::failed_precondition, ErrorCategory::compilation, "it changed");
+    };
+    const auto alone = later.backend.import_blob(bytes_of(blob), light, config);
+    try {
+        (void)result(*alone, 7);
+        ADD_FAILURE() << "it ran";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::failed_precondition);
+    }
+    EXPECT_EQ(result(*alone, 4), four);
+    const auto a = std::make_shared<ov::op::v0::Parameter>(ov::element::f32, ov::PartialShape{-1, 64});
+    const auto b = std::make_shared<ov::op::v0::Parameter>(ov::element::f32, ov::PartialShape{-1, 64});
+    const backend::Model other =
+        wrapped(std::make_shared<ov::Model>(ov::OutputVector{std::make_shared<ov::op::v1::Add>(a, b)}, ov::ParameterVector{a, b}));
+    light.read_again = [&] { return std::make_shared<const backend::Model>(other); };
+    const auto mistaken = later.backend.import_blob(bytes_of(blob), light, config);
+    EXPECT_THROW((void)result(*mistaken, 7), Error);
+    light.read_again = nullptr;
+    try {
+        (void)later.backend.import_blob(bytes_of(blob), light, config);
+        ADD_FAILURE() << "shapes that were not exported could never run";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::unimplemented);
+    }
+}
+
 TEST(StoredProgram, DamageIsAnError) {
     TwoDevices two;
     const std::string blob = blob_of(*two.compile(layer(16)));

@@ -23,8 +23,8 @@ FUNCTION void @_columns(u32* b0, u32* b1, const T* p) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(*b0), "=r"(*b1) : "r"((u32)__cvta_generic_to_shared(p)) : "memory");
 }
 FUNCTION f32 @_exp2(f32 x) { f32 r; asm("ex2.approx.f32 %0, %1;" : "=f"(r) : "f"(x)); return r; }
-FUNCTION f32 @_score(f32 x, f32 added, int row, int column) {
-    if (column >= KEYS || (CAUSAL && column > row)) return -F32_INFINITY;
+FUNCTION f32 @_score(f32 x, f32 added, int row, int column, int keys) {
+    if (column >= keys || (CAUSAL && column > row)) return -F32_INFINITY;
     return x * SCALE + added;
 }
 KERNEL(@)(PARAMETERS) {
@@ -77,11 +77,12 @@ KERNEL(@)(PARAMETERS) {
                 @_rows(&b0, &b1, ks + ((j * 8 + lane % 8) * @_S + c * 16 + lane / 8 % 2 * 8));
                 @_mma(s[j], a[c], b0, b1);
             }
+            const int keys = j + 2 < @_NT ? KEYS16 : KEYS;
             UNROLL
             for (int c = 0; c < 2; ++c) {
                 const int column = j * 8 + 2 * t + c;
-                s[j][c] = @_score(s[j][c], MASK_0, r0, column);
-                s[j][2 + c] = @_score(s[j][2 + c], MASK_1, r1, column);
+                s[j][c] = @_score(s[j][c], MASK_0, r0, column, keys);
+                s[j][2 + c] = @_score(s[j][2 + c], MASK_1, r1, column, keys);
                 m0 = fmaxf(m0, s[j][c]);
                 m1 = fmaxf(m1, s[j][2 + c]);
             }
@@ -176,15 +177,16 @@ KernelSource attention_kernel(const Node& node, const AttentionSpec& spec, std::
         parameters += fmt::format("const {}* RESTRICT mask, ", type);
         mask_pointer = fmt::format("const T* mp = mask + (b % {} * (i64){} + h * (i64){});", spec.mask_dims[0], stride(0), stride(1));
     }
-    parameters += fmt::format("{}* RESTRICT o", type);
+    parameters += fmt::format("{}* RESTRICT o{}", type, launch.limit ? ", const i64 limit_" : "");
+    const auto length = [&](std::int64_t value) { return launch.limit ? std::string("((int)limit_)") : std::to_string(value); };
     replace_all(text, "PARAMETERS", parameters);
     replace_all(text, "MASK_POINTER", mask_pointer);
     const std::pair<const char*, std::string> shared[] = {
         {"T", type},
         {"TO", "to_" + type},
         {"FROM", "from_" + type},
-        {"KEYS", std::to_string(spec.keys)},
-        {"QUERIES", std::to_string(spec.queries)},
+        {"KEYS", length(spec.keys)},
+        {"QUERIES", length(spec.queries)},
         {"FEATURES", std::to_string(spec.head_size)},
         {"HEADS", std::to_string(spec.heads)},
         {"GROUP_HEADS", std::to_string(spec.heads / spec.kv_heads)},
@@ -197,7 +199,10 @@ KernelSource attention_kernel(const Node& node, const AttentionSpec& spec, std::
         {"Q", &spec.q_strides}, {"K", &spec.k_strides}, {"V", &spec.v_strides}, {"O", &spec.o_strides}};
     for (const auto& [of, all] : strides) {
         constexpr const char* kLetters[] = {"B", "H", "P"};
-        for (std::size_t d = 0; d < 3; ++d) macros.define(fmt::format("{}{}", of, kLetters[d]), fmt::format("((i64){})", (*all)[d]));
+        for (std::size_t d = 0; d < 3; ++d) {
+            const bool matters = d > 0 || spec.batch > 1;
+            macros.define(fmt::format("{}{}", of, kLetters[d]), fmt::format("((i64){})", matters ? (*all)[d] : 0));
+        }
     }
     KernelSource out;
     out.text = macros.around(text);
@@ -266,10 +271,11 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
             mask_1 = half(1);
         } else {
             // Rows beyond the last query are computed and thrown away: they read what the last one does.
-            mask_rows = fmt::format("const T* m0p = mp + (r0 < {0} ? r0 : {1}) * (i64){2}; const T* m1p = mp + (r1 < {0} ? r1 : {1}) * (i64){2};",
-                                    spec.queries, spec.queries - 1, stride(2));
-            mask_0 = fmt::format("column < KEYS ? from_{}(m0p[column * {}]) : 0", type, stride(3));
-            mask_1 = fmt::format("column < KEYS ? from_{}(m1p[column * {}]) : 0", type, stride(3));
+            mask_rows = fmt::format(
+                "const T* m0p = mp + (r0 < QUERIES ? r0 : QUERIES - 1) * (i64){0}; const T* m1p = mp + (r1 < QUERIES ? r1 : QUERIES - 1) * (i64){0};",
+                stride(2));
+            mask_0 = fmt::format("column < keys ? from_{}(m0p[column * {}]) : 0", type, stride(3));
+            mask_1 = fmt::format("column < keys ? from_{}(m1p[column * {}]) : 0", type, stride(3));
         }
     }
     const std::pair<std::string_view, std::string> names[] = {
@@ -286,7 +292,11 @@ KernelSource short_attention_kernel(const Node& node, const AttentionSpec& spec,
         {"WARPS", std::to_string(warps)},
     };
     const std::int64_t blocks = fast ? divided_up(count, pairs) * splits : divided_up(count * spec.queries, target.threads_per_block);
-    return attention_kernel(node, spec, std::move(text), std::move(macros), groups(blocks, target.threads_per_block));
+    Launch launch = groups(blocks, target.threads_per_block);
+    // Lengths that end within a tile are told when they run, so that all in the same tile have the same kernel; whole tiles are compared with
+    // nothing.
+    if (fast && spec.keys == spec.queries && spec.keys != keys) launch.limit = spec.keys;
+    return attention_kernel(node, spec, std::move(text), std::move(macros), launch);
 }
 
 }  // namespace ai_vmm::cuda

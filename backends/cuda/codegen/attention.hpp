@@ -12,6 +12,7 @@ namespace ai_vmm::cuda {
 /// What kernels of attention share. In `text`, PARAMETERS are q, k, v, mask where there is one, and o; MASK_POINTER defines mp, the mask of batch b
 /// and head h; the specification is T, TO, FROM, KEYS, QUERIES, FEATURES, HEADS, GROUP_HEADS, COUNT (of heads in all batches), SCALE and CAUSAL, and
 /// the strides of q are QB, QH and QP (batch, head, position), the others' likewise. @param macros  what else `text` reads
+/// @param launch  if it has a limit, that is what KEYS and QUERIES, which are equal, are when the kernel runs
 [[nodiscard]] KernelSource attention_kernel(const Node& node, const AttentionSpec& spec, std::string text, Macros macros, const Launch& launch);
 
 /// Whether it is expected to beat the library: narrow heads and up to 64 keys always, beyond them where the device would not be filled.

@@ -68,8 +68,7 @@ KernelSource depthwise_kernel(const Graph& graph, const Places& places, const No
                                    : unit == 8 ? "words2"
                                                : "words4",
                                    parts, bytes / 4, type, share.channels, activation_expression(spec.activation, Type::f32));
-    text += fmt::format("KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < {}ll) {{\n    const idx t = (idx)t64;\n",
-                        threads);
+    text += "KERNEL(@)(@_P) {\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < limit_) {\n    const idx t = (idx)t64;\n";
     text += fmt::format(
         "    const idx c = t % (idx){0} * {1}, column = t / (idx){0} % (idx){2} * {3}, row = t / (idx){4} % (idx){5}, n = t / (idx){6};\n", blocks,
         share.channels, across, share.columns, blocks * across, spec.out[0], blocks * across * spec.out[0]);
@@ -123,7 +122,7 @@ KernelSource depthwise_kernel(const Graph& graph, const Places& places, const No
     for (std::int64_t part = 0; part < parts; ++part)
         text += fmt::format("        store{}({} + (at + {}), o.w[{}]);\n", unit, out, part * share.channels / parts, part);
     text += "      }\n    }\n  }\n}\n";
-    return functions.finish(text, groups((threads + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block));
+    return functions.finish(text, groups((threads + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block, threads));
 }
 
 }  // namespace ai_vmm::cuda

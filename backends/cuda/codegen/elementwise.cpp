@@ -209,10 +209,11 @@ private:
         positions = positions.substr(0, from) + "(" + positions.substr(from, end - from) + ")" + positions.substr(end);
         text = views_->text() + text;
         text += fmt::format(
-            "KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < {}ll) {{\n    const idx t = (idx)t64;\n    {}\n{}    "
+            "KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < limit_) {{\n    const idx t = (idx)t64;\n    {}\n{}    "
             "@_to o;\n    UNROLL\n    for (int u = 0; u < {}; ++u) {{\n{}    }}\n{}  }}\n}}\n",
-            threads, positions, loads, width_, each, stores);
-        return functions_.finish(text, groups((threads + target_.threads_per_block - 1) / target_.threads_per_block, target_.threads_per_block));
+            positions, loads, width_, each, stores);
+        return functions_.finish(text,
+                                 groups((threads + target_.threads_per_block - 1) / target_.threads_per_block, target_.threads_per_block, threads));
     }
 
     const Graph& graph_;
@@ -264,9 +265,9 @@ KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId ou
         rest.erase(std::find(rest.begin(), rest.end(), inner));
         std::string kernel = fmt::format("FUNCTION {} @_r(@_P{}) {{ {} }}\n", compute_type(value.type), coordinates(value.dims.size()), body);
         kernel += fmt::format(
-            "KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < {}ll) {{\n    const idx t = (idx)t64;\n    {}\n    {} "
+            "KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < limit_) {{\n    const idx t = (idx)t64;\n    {}\n    {} "
             "v[{}];\n    UNROLL\n    for (idx i{} = 0; i{} < {}; ++i{}) v[i{}] = @_r(@_A{});\n",
-            count / together, decompose(value.dims, rest, "t"), compute_type(value.type), together, inner, inner, together, inner, inner,
+            decompose(value.dims, rest, "t"), compute_type(value.type), together, inner, inner, together, inner, inner,
             arguments_of(value.dims.size()));
         const std::int64_t whole = together * bits(value.type) / 8;
         if ((whole == 8 || whole == 16) && aligned_vectors(value, place, inner, together)) {
@@ -279,18 +280,18 @@ KernelSource compute_kernel(const Graph& graph, const Places& places, ValueId ou
             kernel += fmt::format("    UNROLL\n    for (idx i{0} = 0; i{0} < {1}; ++i{0}) {{ {2} }}\n  }}\n}}\n", inner, together,
                                   store(value.type, out, offset_expression(value.dims, place.strides), fmt::format("v[i{}]", inner)));
         }
-        return functions.finish(kernel,
-                                groups((count / together + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block));
+        return functions.finish(
+            kernel, groups((count / together + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block, count / together));
     }
     std::string text = fmt::format("FUNCTION {} @_r(@_P{}) {{ {} }}\n", compute_type(value.type), coordinates(value.dims.size()), body);
     text += fmt::format("KERNEL(@)(@_P) {{\n  const i64 base = (i64)GROUP * {} + THREAD;\n", per_group);
     if (unroll > 1) text += "  UNROLL\n";
     text +=
-        fmt::format("  for (int u = 0; u < {}; ++u) {{\n    const i64 t64 = {};\n    if (t64 < {}ll) {{\n      const idx t = (idx)t64;\n      {}\n",
-                    unroll, nibbles ? "base + THREAD + u" : "base + (i64)u * BLOCK", count, decompose(value.dims, order, "t"));
+        fmt::format("  for (int u = 0; u < {}; ++u) {{\n    const i64 t64 = {};\n    if (t64 < limit_) {{\n      const idx t = (idx)t64;\n      {}\n",
+                    unroll, nibbles ? "base + THREAD + u" : "base + (i64)u * BLOCK", decompose(value.dims, order, "t"));
     text += fmt::format("      const {} v = @_r(@_A{});\n      {}\n    }}\n  }}\n}}\n", compute_type(value.type), arguments_of(value.dims.size()),
                         store(value.type, out, offset_expression(value.dims, place.strides), "v"));
-    return functions.finish(text, groups((count + per_group - 1) / per_group, target.threads_per_block));
+    return functions.finish(text, groups((count + per_group - 1) / per_group, target.threads_per_block, count));
 }
 
 }  // namespace ai_vmm::cuda

@@ -42,10 +42,10 @@ std::vector<KernelSource> custom_kernels(const Graph& graph, const Places& place
         }
         const std::string body = functions.bound(node, phase.body);
         text += what.functions;
-        text += fmt::format("KERNEL(@)(@_P) {{\n  const i64 t = {};\n  if (t < {}ll) {{ {} }}\n}}\n",
-                            phase.blocks ? "(i64)GROUP" : "(i64)GROUP * BLOCK + THREAD", phase.threads, body);
+        text += fmt::format("KERNEL(@)(@_P) {{\n  const i64 t = {};\n  if (t < limit_) {{ {} }}\n}}\n",
+                            phase.blocks ? "(i64)GROUP" : "(i64)GROUP * BLOCK + THREAD", body);
         const std::int64_t per_block = phase.blocks ? 1 : target.threads_per_block;
-        kernels.push_back(functions.finish(text, groups(divided_up(phase.threads, per_block), target.threads_per_block)));
+        kernels.push_back(functions.finish(text, groups(divided_up(phase.threads, per_block), target.threads_per_block, phase.threads)));
     }
     return kernels;
 }

@@ -199,8 +199,8 @@ private:
         if (warps > 1) text += fmt::format("  SHARED {} scratch[{}][BLOCK / 32];\n", accumulator, stages_.size());
         text += fmt::format("  const int lane = THREAD % {0}, line = THREAD / {0};\n", lanes_);
         text += fmt::format(
-            "  const i64 row64 = (i64)GROUP * {} + line;\n  const int active = row64 < {}ll;\n  const idx row = active ? (idx)row64 : 0;\n  {}\n",
-            across, rows_, decompose(what_.space, row_order_, "row"));
+            "  const i64 row64 = (i64)GROUP * {} + line;\n  const int active = row64 < limit_;\n  const idx row = active ? (idx)row64 : 0;\n  {}\n",
+            across, decompose(what_.space, row_order_, "row"));
         std::string fetched;
         for (std::size_t n = 0; n < reads_.size(); ++n) {
             const RowReads::Read& read = reads_[n];
@@ -234,7 +234,7 @@ private:
             text += loop(write(value, place, out, chain));
         }
         text += "}\n";
-        return functions_.finish(text, groups((rows_ + across - 1) / across, target_.threads_per_block));
+        return functions_.finish(text, groups((rows_ + across - 1) / across, target_.threads_per_block, rows_));
     }
 
     /// s{j} over all lanes of a row.

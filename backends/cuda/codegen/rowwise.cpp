@@ -80,8 +80,8 @@ KernelSource rowwise_kernel(const Graph& graph, const Places& places, const Node
     text += along ? fmt::format("  const int lane = THREAD % {0}, line = THREAD / {0};\n", lanes)
                   : fmt::format("  const int line = THREAD % {0}, lane = THREAD / {0};\n", across);
     text += fmt::format(
-        "  const i64 row64 = (i64)GROUP * {} + line;\n  const int active = row64 < {}ll;\n  const idx row = active ? (idx)row64 : 0;\n  {}\n", across,
-        rows, decompose(what.space, row_order, "row"));
+        "  const i64 row64 = (i64)GROUP * {} + line;\n  const int active = row64 < limit_;\n  const idx row = active ? (idx)row64 : 0;\n  {}\n",
+        across, decompose(what.space, row_order, "row"));
     for (std::size_t j = 0; j < what.stages.size(); ++j) {
         const CombineText combine = combine_text(what.stages[j].combine, what.accumulator);
         text += fmt::format("  {} s{} = {};\n", accumulator, j, combine.identity);
@@ -111,7 +111,7 @@ KernelSource rowwise_kernel(const Graph& graph, const Places& places, const Node
                             decompose(what.space, element_order, "e"), write);
     }
     text += "}\n";
-    return functions.finish(text, groups((rows + across - 1) / across, block));
+    return functions.finish(text, groups((rows + across - 1) / across, block, rows));
 }
 
 }  // namespace ai_vmm::cuda

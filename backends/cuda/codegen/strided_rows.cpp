@@ -210,10 +210,10 @@ private:
         if (lanes_ > 1) text += fmt::format("  SHARED {} scratch[{}][{}][{}][{}];\n", accumulator, stages_.size(), partials(), width_, across_);
         text += fmt::format("  const int line = THREAD % {0}, lane = THREAD / {0};\n", across_);
         text += fmt::format(
-            "  const i64 vector64 = (i64)GROUP * {} + line;\n  const int active = vector64 < {}ll;\n  const idx vector = active ? (idx)vector64 : "
+            "  const i64 vector64 = (i64)GROUP * {} + line;\n  const int active = vector64 < limit_;\n  const idx vector = active ? (idx)vector64 : "
             "0;\n  "
             "{}\n",
-            across_, vectors, row_positions());
+            across_, row_positions());
         std::string known_values;
         for (std::size_t j = 0; j < stages_.size(); ++j) {
             const CombineText combine = combine_text(what_.stages[j].combine, what_.accumulator);
@@ -228,7 +228,7 @@ private:
         text += fmt::format(
             "  if (active && lane == 0) {{ {}UNROLL for (int v = 0; v < {}; ++v) {{ const idx i{} = b_ + v; const {} r_ = {}; {} }} }}\n}}\n", zeros,
             width_, inner_, compute_type(value.type), chain, store(value.type, out, offset_expression(value.dims, place.strides), "r_"));
-        return functions_.finish(text, groups((vectors + across_ - 1) / across_, target_.threads_per_block));
+        return functions_.finish(text, groups((vectors + across_ - 1) / across_, target_.threads_per_block, vectors));
     }
 
     const Graph& graph_;

@@ -128,8 +128,9 @@ void replace_all(std::string& text, std::string_view name, std::string_view by) 
     for (std::size_t at = 0; (at = text.find(name, at)) != std::string::npos; at += by.size()) text.replace(at, name.size(), by);
 }
 
-Launch groups(std::int64_t count, int threads) {
+Launch groups(std::int64_t count, int threads, std::optional<std::int64_t> limit) {
     Launch launch;
+    launch.limit = limit;
     // The x dimension goes to 2^31 - 1; GROUP combines both.
     constexpr std::int64_t kMost = 1 << 30;
     launch.grid[0] = static_cast<unsigned>(std::min(count, kMost));
@@ -247,7 +248,8 @@ KernelSource Functions::finish(const std::string& kernel, const Launch& launch) 
     const std::string list = fmt::format("{}", fmt::join(parameters, ", "));
     std::string with_parameters = kernel;  // the kernel itself names its parameters, functions use the macro
     constexpr std::string_view kHead = "KERNEL(@)(@_P)";
-    if (const auto at = with_parameters.find(kHead); at != std::string::npos) with_parameters.replace(at, kHead.size(), "KERNEL(@)(" + list + ")");
+    if (const auto at = with_parameters.find(kHead); at != std::string::npos)
+        with_parameters.replace(at, kHead.size(), "KERNEL(@)(" + list + (launch.limit ? ", const i64 limit_)" : ")"));
     out.text = fmt::format("#undef idx\n#define idx {}\n#define @_P {}\n#define @_A {}\n{}{}", wide_ ? "i64" : "i32", list, fmt::join(names, ", "),
                            text_, with_parameters);
     out.launch = launch;

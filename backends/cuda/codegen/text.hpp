@@ -39,7 +39,8 @@ void replace_all(std::string& text, std::string_view name, std::string_view by);
 /// Dimensions from the widest stride to the narrowest.
 [[nodiscard]] std::vector<int> memory_order(const Dims& dims, const Dims& strides);
 /// A launch of `count` groups.
-[[nodiscard]] Launch groups(std::int64_t count, int threads);
+/// @param limit  what the kernel knows as limit_; nothing: it does not ask
+[[nodiscard]] Launch groups(std::int64_t count, int threads, std::optional<std::int64_t> limit = {});
 [[nodiscard]] int power_of_two_at_least(std::int64_t value);
 /// The function @_mma(d, a, b0, b1), d += a * b on tensor cores, of MMA_TYPE. Fragments lie as the PTX ISA says for mma.m16n8k16: lane = 4 * g + t
 /// holds, of d, columns 2t and 2t + 1 of rows g and g + 8.

@@ -24,6 +24,9 @@ using DevicePtr = std::uint64_t;  ///< an address in device memory; 0: none
 struct Launch {
     unsigned grid[3] = {1, 1, 1};
     unsigned block[3] = {1, 1, 1};
+    /// What the kernel's last parameter, an i64 behind its pointers, is given: how many elements or rows there are, so that kernels for other numbers
+    /// of them are the same. Nothing: it has no such parameter.
+    std::optional<std::int64_t> limit;
 };
 
 /// Stands between the parts of a module's source. Each part compiles without the others, behind what stands before the first: devices may compile

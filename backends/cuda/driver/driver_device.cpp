@@ -132,9 +132,9 @@ public:
     DriverModule(std::shared_ptr<DriverDevice::Impl> device, const DeviceCode& code) : device_(std::move(device)) {
         const Current current(*device_);
         try {
-            for (const auto& piece : code) {
+            for (const auto& image : code) {
                 CUmodule module = nullptr;
-                device_->check(device_->api.module_load(&module, piece.c_str()), "cuModuleLoadData");
+                device_->check(device_->api.module_load(&module, image->c_str()), "cuModuleLoadData");
                 modules_.push_back(module);
             }
         } catch (...) {
@@ -395,7 +395,7 @@ std::shared_ptr<Module> DriverDevice::load(const std::string& source) {
     const auto code = compile_kernels(
         with_overlap(source),
         {.compute = able.compute_major * 10 + able.compute_minor, .threads_per_block = able.threads_per_block, .driver_version = impl_->api.version});
-    return std::make_shared<DriverModule>(impl_, *code);
+    return std::make_shared<DriverModule>(impl_, code);
 }
 
 std::unique_ptr<Stream> DriverDevice::create_stream() { return std::make_unique<DriverStream>(impl_); }

@@ -4,11 +4,15 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 #include <span>
+#include <sstream>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "base/hash.hpp"
 #include "device/device.hpp"
@@ -23,42 +27,49 @@ constexpr std::size_t kKeptBytes = std::size_t{256} << 20;
 /// A program costs tens of milliseconds before its first kernel: fewer kernels than this are not worth another thread.
 constexpr std::size_t kPartsPerThread = 4;
 
-/// `source` as programs that can be compiled alone: what stands before the first part belongs to all.
-std::vector<std::string> programs(const std::string& source) {
-    std::vector<std::string_view> parts;
-    std::string_view rest = source;
-    while (true) {
-        const auto at = rest.find(kModulePart);
-        parts.push_back(rest.substr(0, at));
-        if (at == std::string_view::npos) break;
-        rest.remove_prefix(at + kModulePart.size());
+/// A source taken apart: what stands before the first part belongs to all. A source without parts is one.
+struct Parts {
+    std::string_view common;
+    std::vector<std::string_view> kernels;
+};
+
+Parts parts_of(std::string_view source) {
+    Parts parts;
+    auto at = source.find(kModulePart);
+    parts.common = source.substr(0, at);
+    while (at != std::string_view::npos) {
+        source.remove_prefix(at + kModulePart.size());
+        at = source.find(kModulePart);
+        parts.kernels.push_back(source.substr(0, at));
     }
-    const auto common = std::string(kDevicePrelude) + std::string(kConversions) + std::string(parts.front());
-    const auto kernels = parts.size() - 1;
-    const std::size_t threads = std::max(1U, std::thread::hardware_concurrency());
-    const auto count = std::clamp<std::size_t>((kernels + kPartsPerThread - 1) / kPartsPerThread, 1, threads);
-    std::vector<std::string> result(count, common);
-    // In turn, since neighbours are of like size and the large ones tend to stand together.
-    for (std::size_t k = 0; k < kernels; ++k) result[k % count].append("\n").append(parts[k + 1]);
-    return result;
+    if (parts.kernels.empty()) parts.kernels.emplace_back();
+    return parts;
 }
 
-DeviceCode compile(const std::string& source, const CodeTarget& target) {
+using Image = std::shared_ptr<const std::string>;
+
+/// Compiles the parts `which`, and puts the image with each into `images`.
+void compile(const Parts& parts, const std::vector<std::size_t>& which, const CodeTarget& target, std::vector<Image>& images) {
+    if (which.empty()) return;
     const auto& nvrtc = Nvrtc::get();
-    const auto sources = programs(source);
+    const std::size_t most = std::max(1U, std::thread::hardware_concurrency());
+    const auto count = std::clamp<std::size_t>((which.size() + kPartsPerThread - 1) / kPartsPerThread, 1, most);
+    std::vector<std::string> sources(count, std::string(kDevicePrelude) + std::string(kConversions) + std::string(parts.common));
+    // In turn, since neighbours are of like size and the large ones tend to stand together.
+    for (std::size_t k = 0; k < which.size(); ++k) sources[k % count].append("\n").append(parts.kernels[which[k]]);
     const std::vector<std::string> options{"-DBLOCK=" + std::to_string(target.threads_per_block), "-default-device", "-std=c++17"};
-    DeviceCode code(sources.size());
-    std::vector<std::exception_ptr> failures(sources.size());
+    std::vector<std::exception_ptr> failures(count);
     const auto work = [&](std::size_t i) {
         try {
-            code[i] = nvrtc.compile(sources[i], target.compute, options);
+            const auto image = std::make_shared<const std::string>(nvrtc.compile(sources[i], target.compute, options));
+            for (std::size_t k = i; k < which.size(); k += count) images[which[k]] = image;
         } catch (...) {
             failures[i] = std::current_exception();
         }
     };
     {
         std::vector<std::jthread> threads;
-        for (std::size_t i = 1; i < sources.size(); ++i) {
+        for (std::size_t i = 1; i < count; ++i) {
             try {
                 threads.emplace_back(work, i);
             } catch (const std::system_error&) {
@@ -70,18 +81,44 @@ DeviceCode compile(const std::string& source, const CodeTarget& target) {
     for (const auto& failure : failures) {
         if (failure) std::rethrow_exception(failure);
     }
-    return code;
 }
 
-backend::Cache::Key cache_key(const std::string& source, const CodeTarget& target) {
+/// Distinct images of a source's parts, and for each part which of them has it.
+struct Compiled {
+    DeviceCode code;
+    std::vector<std::size_t> image_of;
+
+    explicit Compiled(const std::vector<Image>& images) {
+        for (const Image& image : images) {
+            const auto found = std::ranges::find(code, image);
+            image_of.push_back(static_cast<std::size_t>(found - code.begin()));
+            if (found == code.end()) code.push_back(image);
+        }
+    }
+    Compiled(DeviceCode all, std::vector<std::size_t> which) : code(std::move(all)), image_of(std::move(which)) {}
+};
+
+/// What code depends on besides a text.
+backend::Cache::Key target_key(const CodeTarget& target) {
     base::Sha256 hash;
-    hash.update(kDevicePrelude).update(kConversions).update(source);
-    return {{"kind", "CUDA kernels"},
-            {"source", hash.hex()},
+    hash.update(kDevicePrelude).update(kConversions);
+    return {{"prelude", hash.hex()},
             {"compute capability", std::to_string(target.compute)},
             {"threads per block", std::to_string(target.threads_per_block)},
             {"driver", std::to_string(target.driver_version)},
             {"compiler", "NVRTC " + Nvrtc::get().version()}};
+}
+
+std::string text_of(const backend::Cache::Key& key) {
+    std::string text;
+    for (const auto& [what, value] : key) text.append(value).append("\n");
+    return text;
+}
+
+std::string digest(std::string_view first, std::string_view second = {}, std::string_view third = {}) {
+    base::Sha256 hash;
+    for (const auto text : {first, second, third}) hash.update(std::to_string(text.size())).update(" ").update(text);
+    return hash.hex();
 }
 
 /// Code of this process.
@@ -92,69 +129,108 @@ public:
         return *kept;
     }
 
-    std::shared_ptr<const DeviceCode> find(const std::string& key) {
+    std::shared_ptr<const Compiled> find(const std::string& source) {
         const std::lock_guard lock(mutex_);
-        const auto found = code_.find(key);
-        return found != code_.end() ? found->second : nullptr;
+        const auto found = sources_.find(source);
+        return found != sources_.end() ? found->second : nullptr;
     }
-    void keep(const std::string& key, const std::shared_ptr<const DeviceCode>& code) {
+    Image find_part(const std::string& part) {
         const std::lock_guard lock(mutex_);
-        if (!code_.emplace(key, code).second) return;
-        bytes_ += size(*code);
-        while (bytes_ > kKeptBytes && code_.size() > 1) {
-            auto victim = code_.begin();
-            if (victim->first == key) ++victim;
-            bytes_ -= size(*victim->second);
-            code_.erase(victim);
-        }
+        const auto found = parts_.find(part);
+        return found != parts_.end() ? found->second.lock() : nullptr;
+    }
+    void keep(const std::string& source, const std::shared_ptr<const Compiled>& made, const std::vector<std::string>& parts) {
+        const std::lock_guard lock(mutex_);
+        for (std::size_t k = 0; k < parts.size(); ++k) parts_.insert_or_assign(parts[k], made->code[made->image_of[k]]);
+        if (!sources_.emplace(source, made).second) return;
+        for (auto victim = sources_.begin(); bytes() > kKeptBytes && victim != sources_.end();)
+            victim = victim->first == source ? std::next(victim) : sources_.erase(victim);
+        std::erase_if(parts_, [](const auto& part) { return part.second.expired(); });
     }
     void forget() {
         const std::lock_guard lock(mutex_);
-        code_.clear();
-        bytes_ = 0;
+        sources_.clear();
+        parts_.clear();
     }
 
     std::atomic<long> compiled{0}, from_store{0}, from_process{0};
 
 private:
-    static std::size_t size(const DeviceCode& code) {
-        std::size_t bytes = 0;
-        for (const auto& piece : code) bytes += piece.size();
-        return bytes;
+    /// Images that several sources share count once.
+    [[nodiscard]] std::size_t bytes() const {
+        std::set<const std::string*> images;
+        for (const auto& [source, made] : sources_) {
+            for (const Image& image : made->code) images.insert(image.get());
+        }
+        std::size_t all = 0;
+        for (const auto* image : images) all += image->size();
+        return all;
     }
     std::mutex mutex_;
-    std::map<std::string, std::shared_ptr<const DeviceCode>> code_;
-    std::size_t bytes_ = 0;
+    std::map<std::string, std::shared_ptr<const Compiled>> sources_;
+    std::map<std::string, std::weak_ptr<const std::string>> parts_;
 };
 
-std::shared_ptr<const DeviceCode> stored(backend::Cache* cache, const backend::Cache::Key& key) {
+/// In the cache: which image has each part, as numbers, then the images.
+std::vector<std::string> pieces_of(const Compiled& compiled) {
+    std::vector<std::string> pieces(1);
+    for (const std::size_t image : compiled.image_of) pieces.front().append(std::to_string(image)).append(" ");
+    for (const Image& image : compiled.code) pieces.push_back(*image);
+    return pieces;
+}
+
+std::shared_ptr<const Compiled> stored(backend::Cache* cache, const backend::Cache::Key& key, std::size_t parts) {
     auto pieces = cache != nullptr ? cache->find(key) : std::nullopt;
     if (!pieces || pieces->empty()) return nullptr;
-    return std::make_shared<const DeviceCode>(std::move(*pieces));
+    DeviceCode code;
+    for (std::size_t k = 1; k < pieces->size(); ++k) code.push_back(std::make_shared<const std::string>(std::move((*pieces)[k])));
+    std::istringstream numbers(pieces->front());
+    const std::vector<std::size_t> image_of{std::istream_iterator<std::size_t>(numbers), std::istream_iterator<std::size_t>()};
+    const bool whole = image_of.size() == parts && std::ranges::all_of(image_of, [&](std::size_t image) { return image < code.size(); });
+    return whole ? std::make_shared<const Compiled>(std::move(code), image_of) : nullptr;
+}
+
+/// Those that the process has, and the others compiled.
+std::shared_ptr<const Compiled> collected(const Parts& parts, const std::vector<std::string>& names, const CodeTarget& target) {
+    auto& mine = Kept::get();
+    std::vector<Image> images;
+    std::vector<std::size_t> missing;
+    for (std::size_t k = 0; k < names.size(); ++k) {
+        images.push_back(mine.find_part(names[k]));
+        if (images.back() == nullptr) missing.push_back(k);
+    }
+    compile(parts, missing, target, images);
+    mine.compiled += static_cast<long>(missing.size());
+    mine.from_process += static_cast<long>(names.size() - missing.size());
+    return std::make_shared<const Compiled>(images);
 }
 
 }  // namespace
 
-std::shared_ptr<const DeviceCode> compile_kernels(const std::string& source, const CodeTarget& target) {
+DeviceCode compile_kernels(const std::string& source, const CodeTarget& target) {
     auto& mine = Kept::get();
-    const auto key = cache_key(source, target);
-    std::string name;
-    for (const auto& [what, value] : key) name.append(value).append("\n");
-    if (auto code = mine.find(name)) {
-        ++mine.from_process;
-        return code;
+    const Parts parts = parts_of(source);
+    const auto count = static_cast<long>(parts.kernels.size());
+    auto key = target_key(target);
+    const std::string about = text_of(key);
+    const std::string name = digest(about, source);
+    if (const auto compiled = mine.find(name)) {
+        mine.from_process += count;
+        return compiled->code;
     }
+    std::vector<std::string> names;
+    for (const std::string_view kernel : parts.kernels) names.push_back(digest(about, parts.common, kernel));
+    key.insert(key.begin(), {{"kind", "CUDA kernels"}, {"source", digest(source)}});
     const auto cache = kept();
-    if (auto code = stored(cache.get(), key)) {
-        ++mine.from_store;
-        mine.keep(name, code);
-        return code;
+    auto compiled = stored(cache.get(), key, parts.kernels.size());
+    if (compiled) {
+        mine.from_store += count;
+    } else {
+        compiled = collected(parts, names, target);
+        if (cache) cache->put(key, pieces_of(*compiled));
     }
-    const auto code = std::make_shared<const DeviceCode>(compile(source, target));
-    ++mine.compiled;
-    if (cache) cache->put(key, *code);
-    mine.keep(name, code);
-    return code;
+    mine.keep(name, compiled, names);
+    return compiled->code;
 }
 
 CompilerCounters compiler_counters() {

@@ -7,8 +7,8 @@
 
 namespace ai_vmm::cuda {
 
-/// Device code of one source: a piece per part of it that was compiled alone.
-using DeviceCode = std::vector<std::string>;
+/// Device code of one source: images that together hold its kernels. Those that were compiled for another source may hold some of that too.
+using DeviceCode = std::vector<std::shared_ptr<const std::string>>;
 
 /// What code depends on besides its source.
 struct CodeTarget {
@@ -17,12 +17,13 @@ struct CodeTarget {
     int driver_version = 0;
 };
 
-/// Compiles `source` behind the device's prelude, its parts (kModulePart) shared out over several threads.
+/// Compiles `source` behind the device's prelude, its parts (kModulePart) shared out over several threads. Each part is compiled once for a process,
+/// whatever sources it stands in, so that it must depend on nothing but what stands before the first, and no two of one text may differ.
 /// Code is kept for the process, and in the cache (driver/kept.hpp) for later ones, under the source, the prelude, the target and NVRTC's version.
 /// @throws Error(unavailable) no NVRTC; Error(internal) with the compiler's messages.
-[[nodiscard]] std::shared_ptr<const DeviceCode> compile_kernels(const std::string& source, const CodeTarget& target);
+[[nodiscard]] DeviceCode compile_kernels(const std::string& source, const CodeTarget& target);
 
-/// How often compile_kernels() ran the compiler, and how often the store or the process had the code.
+/// Parts that compile_kernels() had compiled, and that the store or the process had the code of.
 struct CompilerCounters {
     long compiled = 0, from_store = 0, from_process = 0;
 };

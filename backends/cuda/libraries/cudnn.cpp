@@ -8,6 +8,9 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <chrono>
+#include <mutex>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -195,14 +198,17 @@ private:
     /// @param type  of X and W; `result` of Y
     [[nodiscard]] std::shared_ptr<Graph> describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, fe::DataType_t sums) const;
     /// The call for a graph, from a stored choice, by measuring or by the library's own order.
+    /// @param first  is set where measuring found the library's first the fastest; may be null
     [[nodiscard]] std::unique_ptr<LibraryCall> finish(const std::function<std::shared_ptr<Graph>()>& describe_graph,
                                                       std::span<const BufferExtent> extents, const std::string& text,
-                                                      const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning);
+                                                      const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning, bool* first = nullptr);
     [[nodiscard]] std::unique_ptr<GraphCall> restore(const std::string& choice, std::size_t buffers, const std::string& text) const;
     [[nodiscard]] std::optional<Plan> build(const std::shared_ptr<Graph>& graph, std::int64_t index, std::size_t workspace_limit) const;
 
     Device& device_;
     std::shared_ptr<CudnnHandle> handle_;
+    std::mutex first_mutex_;                   // guards what follows
+    std::set<std::string> first_was_fastest_;  // kinds of attention
 };
 
 std::unique_ptr<GraphCall> OpenCudnn::restore(const std::string& choice, std::size_t buffers, const std::string& text) const {
@@ -245,7 +251,9 @@ std::optional<Plan> OpenCudnn::build(const std::shared_ptr<Graph>& graph, std::i
 }
 
 std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_ptr<Graph>()>& describe_graph, std::span<const BufferExtent> extents,
-                                               const std::string& text, const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning) {
+                                               const std::string& text, const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning,
+                                               bool* first) {
+    const auto begin = std::chrono::steady_clock::now();
     try {
         if (auto call = restore(tuning.choice, extents.size(), text)) return call;
         const auto refuse = [&text](const char* step, fe::error_t& status) {
@@ -277,6 +285,7 @@ std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_p
                                              }};
                 });
                 if (best) chosen = build(graph, *best, tuning.workspace_limit_bytes);
+                if (first != nullptr) *first = best == 0;
             } catch (const Error& error) {  // no room to measure: the library's own order stands
                 if (error.code() != ErrorCode::resource_exhausted) throw;
             }
@@ -286,7 +295,10 @@ std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_p
             base::log_debug(fmt::format("cuDNN takes no '{}': none of {} engines can be built", text, count));
             return nullptr;
         }
-        return std::make_unique<GraphCall>(handle_, std::move(*chosen), extents.size(), text);
+        auto call = std::make_unique<GraphCall>(handle_, std::move(*chosen), extents.size(), text);
+        base::log_debug(fmt::format("cuDNN: {}, one of {}, for '{}' after {:.1f} ms", call->describe(), count, text,
+                                    std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count()));
+        return call;
     } catch (const Error&) {
         throw;
     } catch (const std::exception& error) {
@@ -419,7 +431,27 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const AttentionSpec& s, const Tunin
         o->set_output(true).set_uid(4).set_dim({s.batch, s.heads, s.queries, s.value_size}).set_stride(s.o_strides).set_data_type(type);
         return graph;
     };
-    return finish(describe_graph, buffers(s), to_string(s), {}, tuning);
+    // An engine takes hundreds of milliseconds to build. Where the library's first was the fastest for other lengths, it is not held against the
+    // others again.
+    AttentionSpec any_length = s;
+    any_length.batch = any_length.queries = any_length.keys = 0;
+    for (Dims* dims : {&any_length.q_strides, &any_length.k_strides, &any_length.v_strides, &any_length.o_strides, &any_length.mask_dims,
+                       &any_length.mask_strides})
+        dims->clear();
+    const std::string kind = to_string(any_length);
+    const auto first_wins = [&] {
+        const std::lock_guard lock(first_mutex_);
+        return first_was_fastest_.contains(kind);
+    };
+    Tuning how = tuning;
+    if (how.measure && first_wins()) how.measure = false;
+    bool first = false;
+    auto call = finish(describe_graph, buffers(s), to_string(s), {}, how, &first);
+    if (first) {
+        const std::lock_guard lock(first_mutex_);
+        first_was_fastest_.insert(kind);
+    }
+    return call;
 }
 
 }  // namespace

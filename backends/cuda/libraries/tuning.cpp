@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "libraries/tuning.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -133,6 +135,7 @@ std::optional<int> fastest(Device& device, const Tuning& tuning, std::span<const
             // What a launch by itself costs, some 20 us, is in the first run's time.
             const double us = measure_us(
                 device, *stream, [&] { candidate->run(*stream, scratch.buffers(), scratch.workspace()); }, 2 * best_us + 50);
+            base::log_debug(fmt::format("candidate {}: {:.2f} us", i, us));
             if (us < best_us) {
                 best_us = us;
                 best = i;

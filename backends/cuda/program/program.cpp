@@ -2,6 +2,7 @@
 #include "program/program.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <future>
 #include <set>
@@ -40,12 +41,17 @@ DevicePtr address(const Schedule& schedule, const std::vector<DevicePtr>& roots,
 namespace {
 
 /// Of constants' bytes. Several threads share the work.
-std::map<ValueId, std::string> digests_of(const Schedule& schedule, std::vector<ValueId> constants) {
+/// @param held  those that are on the device, which know theirs
+std::map<ValueId, std::string> digests_of(const Schedule& schedule, std::vector<ValueId> constants, const HeldWeights& held) {
     std::ranges::sort(constants, std::greater{}, [&](ValueId id) { return size_of(schedule.graph.value(id)); });
     std::vector<std::string> digests(constants.size());
     std::atomic<std::size_t> next = 0;
     const auto work = [&] {
         for (std::size_t k = next++; k < constants.size(); k = next++) {
+            if (const auto weight = held.find(constants[k]); weight != held.end()) {
+                digests[k] = weight->second->digest();
+                continue;
+            }
             const Value& value = schedule.graph.value(constants[k]);
             digests[k] = base::sha256_hex(std::span(value.constant.data, size_of(value)));
         }
@@ -62,7 +68,7 @@ std::map<ValueId, std::string> digests_of(const Schedule& schedule, std::vector<
 
 }  // namespace
 
-std::map<ValueId, std::string> recipes(const Schedule& schedule) {
+std::map<ValueId, std::string> recipes(const Schedule& schedule, const HeldWeights& held) {
     std::vector<ValueId> constants;
     for (const auto* list : {&schedule.weights, &schedule.preparation_weights}) {
         for (ValueId id : *list) {
@@ -75,14 +81,14 @@ std::map<ValueId, std::string> recipes(const Schedule& schedule) {
             if (read) constants.push_back(id);
         }
     }
-    std::map<ValueId, std::string> content = digests_of(schedule, std::move(constants));
+    std::map<ValueId, std::string> content = digests_of(schedule, std::move(constants), held);
 
     std::set<ValueId> by_library;
     for (const Step& step : schedule.prepare) {
         std::string text;
         bool exact = step.kind == Step::Kind::kernel;
         if (exact) text = schedule.kernels[static_cast<std::size_t>(step.index)];
-        text += fmt::format("\n{} {}", fmt::join(step.launch.grid, ","), fmt::join(step.launch.block, ","));
+        text += fmt::format("\n{} {} {}", fmt::join(step.launch.grid, ","), fmt::join(step.launch.block, ","), step.launch.limit.value_or(-1));
         for (ValueId id : step.arguments) {
             const Place& place = *schedule.places[static_cast<std::size_t>(id)];
             exact = exact && by_library.count(place.root) == 0;
@@ -105,24 +111,50 @@ std::map<ValueId, std::string> recipes(const Schedule& schedule) {
     return all;
 }
 
+namespace {
+
+/// Runs `work` and says in the log how long it took.
+template <typename Work>
+auto logged(std::string_view what, const Work& work) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto log = [&] {
+        base::log_debug(
+            fmt::format("cuda: {}: {:.1f} ms", what, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count()));
+    };
+    if constexpr (std::is_void_v<decltype(work())>) {
+        work();
+        log();
+    } else {
+        auto result = work();
+        log();
+        return result;
+    }
+}
+
+}  // namespace
+
 Program::Program(std::shared_ptr<Device> device, Graph graph, std::shared_ptr<WeightStore> weights, Keep keep)
-    : device_(std::move(device)), weights_(std::move(weights)), keep_(keep), schedule_(make_schedule(std::move(graph), *device_)) {
+    : device_(std::move(device)),
+      weights_(std::move(weights)),
+      keep_(keep),
+      schedule_(logged("schedule", [&] { return make_schedule(std::move(graph), *device_); })) {
     fixed_.assign(schedule_.graph.values.size(), 0);
     const std::unique_ptr<Stream> stream = device_->create_stream();
     // Weights are on their way while kernels are compiled.
     std::future<void> uploads = std::async(std::launch::async, [&] {
         hold(schedule_.weights, *stream);
-        for (std::size_t k = 0; k < held_.size(); ++k) fixed_[static_cast<std::size_t>(schedule_.weights[k])] = held_[k]->memory.address;
+        for (const auto& [id, weight] : held_) fixed_[static_cast<std::size_t>(id)] = weight->memory.address;
     });
-    load_kernels();
-    uploads.get();
-    prepare(*stream);
+    logged("kernels", [&] { load_kernels(); });
+    logged("weights that were still on their way", [&] { uploads.get(); });
+    logged("preparation", [&] { prepare(*stream); });
 }
 
 void Program::hold(const std::vector<ValueId>& constants, Stream& stream) {
     std::vector<const Value*> values;
     for (ValueId id : constants) values.push_back(&schedule_.graph.value(id));
-    for (auto& weight : weights_->upload(values, stream)) held_.push_back(std::move(weight));
+    auto uploaded = weights_->upload(values, stream);
+    for (std::size_t k = 0; k < constants.size(); ++k) held_[constants[k]] = std::move(uploaded[k]);
 }
 
 void Program::load_kernels() {
@@ -137,7 +169,7 @@ void Program::prepare(Stream& stream) {
         hold(schedule_.preparation_weights, stream);
     }
     if (schedule_.prepared.empty()) return;
-    recipes_ = recipes(schedule_);
+    recipes_ = recipes(schedule_, held_);
     const std::map<ValueId, std::string>& recipe_of = recipes_;
     std::map<ValueId, std::shared_ptr<PreparedWeight>> made;
     std::map<ValueId, std::shared_ptr<const PreparedWeight>> found;
@@ -174,7 +206,7 @@ void Program::prepare(Stream& stream) {
             const ValueId id = schedule_.preparation_weights[k];
             const Value& value = schedule_.graph.value(id);
             if (keep_ == Keep::everything) {
-                roots[static_cast<std::size_t>(id)] = held_[schedule_.weights.size() + k]->memory.address;
+                roots[static_cast<std::size_t>(id)] = held_.at(id)->memory.address;
                 continue;
             }
             add_passing(id);
@@ -214,6 +246,8 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
                 held[weight.value] = weights_->find(weight.recipe);
                 if (held[weight.value] != nullptr || !first.emplace(weight.recipe, k).second) continue;
             }
+            if (weight.bytes.size() != size_of(schedule_.graph.value(weight.value)))
+                throw Error(ErrorCode::data_loss, ErrorCategory::compilation, "a stored program needs a weight of another one, which is gone");
             missing.push_back(k);
             sizes.push_back(weight.bytes.size());
         }
@@ -246,27 +280,27 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
     }
 }
 
-void Program::write_to(std::ostream& out) const {
-    if (keep_ == Keep::everything) {
-        throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "programs for open shapes are made as shapes come and are not exported");
-    }
+void Program::write_to(std::ostream& out, std::set<std::string>* written) const {
     if (schedule_.has_host_steps())
         throw Error(ErrorCode::unimplemented, ErrorCategory::compilation, "a program with steps on the host is not exported");
     std::vector<ValueId> as_they_are;
     for (ValueId id : schedule_.weights) {
         if (recipes_.count(id) == 0) as_they_are.push_back(id);
     }
-    const std::map<ValueId, std::string> digests = digests_of(schedule_, std::move(as_they_are));
+    const std::map<ValueId, std::string> digests = digests_of(schedule_, std::move(as_they_are), held_);
     const std::unique_ptr<Stream> stream = device_->create_stream();
     write_program(out, schedule_, [&](ValueId id, std::string& recipe, std::vector<std::byte>& content) {
-        content.resize(size_of(schedule_.graph.value(id)));
-        if (!content.empty()) stream->download(content.data(), fixed_[static_cast<std::size_t>(id)], content.size());
-        stream->synchronize();
+        const std::size_t size = size_of(schedule_.graph.value(id));
+        content.clear();
         if (const auto known = recipes_.find(id); known != recipes_.end()) {
             recipe = known->second;
         } else if (const auto digest = digests.find(id); digest != digests.end()) {  // a constant's recipe is its content
-            recipe = fmt::format("{} as it is, {} bytes", digest->second, content.size());
+            recipe = fmt::format("{} as it is, {} bytes", digest->second, size);
         }
+        if (size == 0 || (written != nullptr && !recipe.empty() && !written->insert(recipe).second)) return;
+        content.resize(size);
+        stream->download(content.data(), fixed_[static_cast<std::size_t>(id)], size);
+        stream->synchronize();
     });
 }
 
@@ -295,6 +329,8 @@ void Program::enqueue(const std::vector<Step>& steps, std::size_t begin, std::si
         }
         arguments.clear();
         for (DevicePtr& pointer : pointers) arguments.push_back(&pointer);
+        std::int64_t limit = step.launch.limit.value_or(0);
+        if (step.launch.limit) arguments.push_back(&limit);
         stream.launch(kernels_[static_cast<std::size_t>(step.index)], step.launch, arguments);
     }
 }

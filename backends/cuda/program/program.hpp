@@ -22,9 +22,12 @@
 
 namespace ai_vmm::cuda {
 
+/// Constants that are on the device.
+using HeldWeights = std::map<ValueId, std::shared_ptr<const Weight>>;
+
 /// Per root of Schedule::prepared what its content follows from, as a digest: the constants' bytes and the text, launch and operands of every kernel
 /// that touched it. Equal recipes, equal contents. Those that a library computed have none.
-[[nodiscard]] std::map<ValueId, std::string> recipes(const Schedule& schedule);
+[[nodiscard]] std::map<ValueId, std::string> recipes(const Schedule& schedule, const HeldWeights& held = {});
 
 /// Compiled for one set of shapes. Immutable after construction; several executions may share it.
 class Program {
@@ -42,8 +45,10 @@ public:
     Program(std::shared_ptr<Device> device, StoredProgram stored, std::shared_ptr<WeightStore> weights);
 
     /// For a program in another process on the same kind of device with the same libraries: the schedule and the weights as they lie on the device.
-    /// @throws Error(unimplemented) it has steps on the host, or is one of several for open shapes; Error(internal).
-    void write_to(std::ostream& out) const;
+    /// @param written  recipes of weights that programs before it in `out` have, which are not written again; those of this one are added. Null: it
+    /// stands alone
+    /// @throws Error(unimplemented) it has steps on the host; Error(internal).
+    void write_to(std::ostream& out, std::set<std::string>* written = nullptr) const;
 
     [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
     [[nodiscard]] Device& device() const noexcept { return *device_; }
@@ -66,7 +71,7 @@ private:
     std::shared_ptr<Module> module_;
     std::vector<Kernel> kernels_;
     std::vector<DevicePtr> fixed_;  ///< per value: the address of a constant or prepared root, else 0
-    std::vector<std::shared_ptr<const Weight>> held_;
+    HeldWeights held_;
     std::vector<std::shared_ptr<const PreparedWeight>> prepared_;
     std::map<ValueId, std::string> recipes_;  ///< of what was prepared; of all weights, where the program was stored
     mutable std::mutex calls_mutex_;          ///< library calls run from one thread at a time

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "ai_vmm/elements.hpp"
+#include "base/hash.hpp"
 #include "codegen/stem.hpp"
 #include "codegen/transposed.hpp"
 #include "graph/passes.hpp"
@@ -109,8 +111,10 @@ FUNCTION void store_nibble(u8* p, i64 at, int value) {
     p[at >> 1] = (u8)((at & 1) ? p[at >> 1] | ((value & 15) << 4) : value & 15);
 }
 )";
+    std::set<std::string> there;
     for (std::size_t k = 0; k < schedule.kernels.size(); ++k) {
-        source.names.push_back(fmt::format("k{}", k));
+        source.names.push_back("k" + base::sha256_hex(schedule.kernels[k]).substr(0, 16));
+        if (!there.insert(source.names.back()).second) continue;
         source.text.append(kModulePart).append(replace_name(schedule.kernels[k], source.names.back()));
     }
     return source;

@@ -56,7 +56,8 @@ struct Schedule {
 /// What is done in which order, with shapes and places: for people and golden files.
 [[nodiscard]] std::string print(const Schedule& schedule);
 
-/// The module's source and the kernels' names in it, in the order of Schedule::kernels.
+/// The module's source and the kernels' names in it, in the order of Schedule::kernels. A kernel's name follows from its text, so that the same
+/// kernel is the same part of every module.
 struct ModuleSource {
     std::string text;
     std::vector<std::string> names;

@@ -39,8 +39,8 @@ void fields(A& a, Place& p) {
 }
 template <typename A>
 void fields(A& a, Step& s) {
-    a(s.kind, s.index, s.launch.grid[0], s.launch.grid[1], s.launch.grid[2], s.launch.block[0], s.launch.block[1], s.launch.block[2], s.arguments,
-      s.label);
+    a(s.kind, s.index, s.launch.grid[0], s.launch.grid[1], s.launch.grid[2], s.launch.block[0], s.launch.block[1], s.launch.block[2], s.launch.limit,
+      s.arguments, s.label);
 }
 template <typename A>
 void fields(A& a, Value& v) {
@@ -58,7 +58,7 @@ void fields(A& a, Schedule& s) {
 
 namespace {
 
-constexpr std::string_view kFormat = "ai_vmm cuda program 2\n";
+constexpr std::string_view kFormat = "ai_vmm cuda program 3\n";
 
 [[noreturn]] void damaged(const char* what) {
     throw Error(ErrorCode::data_loss, ErrorCategory::compilation, std::string("the stored program is damaged: ") + what);
@@ -188,6 +188,7 @@ void check(const Schedule& s) {
             for (const auto* sizes : {launch.grid, launch.block}) {
                 for (int d = 0; d < 3; ++d) require(sizes[d] >= 1 && sizes[d] <= 0x7fffffffU, "a launch");
             }
+            require(!launch.limit || (*launch.limit >= 0 && *launch.limit < kMostBytes), "a launch");
         } else {
             const auto spec = s.specs.find(step.index);
             require(spec != s.specs.end(), "a call");
@@ -232,7 +233,7 @@ void write_program(std::ostream& out, const Schedule& schedule, const ReadWeight
     }
 }
 
-StoredProgram read_program(std::span<const std::byte> bytes) {
+StoredProgram take_program(std::span<const std::byte>& bytes, std::map<std::string, std::size_t>& before) {
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     require(text.starts_with(kFormat), "another format");
     Reader reader(bytes.subspan(kFormat.size()));
@@ -247,13 +248,23 @@ StoredProgram read_program(std::span<const std::byte> bytes) {
             reader(weight.recipe);
             weight.bytes = reader.bytes();
             const Value& value = schedule.graph.value(id);
-            require(weight.bytes.size() == static_cast<std::size_t>(ai_vmm::cuda::bytes(value.type, value.dims)), "a weight's size");
+            const auto size = static_cast<std::size_t>(ai_vmm::cuda::bytes(value.type, value.dims));
+            const auto known = before.find(weight.recipe);
+            require(weight.bytes.size() == size || (weight.bytes.empty() && known != before.end() && known->second == size), "a weight's size");
+            if (!weight.recipe.empty()) before.emplace(weight.recipe, size);
             program.weights.push_back(std::move(weight));
         }
     }
-    require(reader.at_end(), "bytes are left over");
+    bytes = reader.rest();
     schedule.weights.insert(schedule.weights.end(), schedule.prepared.begin(), schedule.prepared.end());
     schedule.prepared.clear();
+    return program;
+}
+
+StoredProgram read_program(std::span<const std::byte> bytes) {
+    std::map<std::string, std::size_t> none;
+    StoredProgram program = take_program(bytes, none);
+    require(bytes.empty(), "bytes are left over");
     return program;
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <iosfwd>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,7 +18,7 @@ namespace ai_vmm::cuda {
 struct StoredWeight {
     ValueId value = -1;
     std::string recipe;                ///< equal recipes, equal contents (WeightStore::find()); empty: nothing is known of it
-    std::span<const std::byte> bytes;  ///< of the bytes that were read
+    std::span<const std::byte> bytes;  ///< of the bytes that were read; empty where a program before has it
 };
 
 struct StoredProgram {
@@ -25,7 +26,8 @@ struct StoredProgram {
     std::vector<StoredWeight> weights;
 };
 
-/// Gives the recipe and the content of a root.
+/// Gives the recipe and the content of a root. The content may be left empty where a program that stands before it in the bytes has a weight of that
+/// recipe.
 using ReadWeight = std::function<void(ValueId root, std::string& recipe, std::vector<std::byte>& content)>;
 
 void write_program(std::ostream& out, const Schedule& schedule, const ReadWeight& read);
@@ -34,5 +36,10 @@ void write_program(std::ostream& out, const Schedule& schedule, const ReadWeight
 /// knowing what its kernels do.
 /// @throws Error(data_loss) the bytes are none that write_program() wrote.
 [[nodiscard]] StoredProgram read_program(std::span<const std::byte> bytes);
+
+/// The first of the programs that stand one after another in `bytes`, which then are those behind it.
+/// @param before  sizes by recipe of the weights of programs before it, to which its own are added
+/// @throws as read_program().
+[[nodiscard]] StoredProgram take_program(std::span<const std::byte>& bytes, std::map<std::string, std::size_t>& before);
 
 }  // namespace ai_vmm::cuda

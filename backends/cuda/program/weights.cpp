@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/hash.hpp"
+
 namespace ai_vmm::cuda {
 namespace {
 
@@ -61,6 +63,12 @@ std::int64_t parts_bytes(std::span<const std::size_t> sizes) {
     return total;
 }
 
+std::string Weight::digest() const {
+    const std::lock_guard lock(mutex_);
+    if (digest_.empty()) digest_ = base::sha256_hex(std::span(source.data, bytes));
+    return digest_;
+}
+
 std::shared_ptr<const Weight> WeightStore::held(std::uint64_t hash, const Value& value) {
     const std::size_t size = size_of(value);
     const auto [begin, end] = weights_.equal_range(hash);
@@ -85,7 +93,7 @@ std::vector<std::shared_ptr<const Weight>> WeightStore::upload(std::span<const V
         const std::uint64_t hash = sample_hash(values[k]->constant.data, size);
         all[k] = held(hash, *values[k]);
         if (all[k]) continue;
-        fresh.push_back(std::make_shared<Weight>(Weight{.memory = {}, .source = values[k]->constant, .bytes = size}));
+        fresh.push_back(std::make_shared<Weight>(values[k]->constant, size));
         sizes.push_back(size);
         all[k] = fresh.back();
         weights_.emplace(hash, fresh.back());

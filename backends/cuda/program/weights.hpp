@@ -33,10 +33,19 @@ struct Part {
 [[nodiscard]] std::int64_t parts_bytes(std::span<const std::size_t> sizes);
 
 /// A constant on a device.
-struct Weight {
+class Weight {
+public:
+    Weight(ConstantData content, std::size_t size) : source(std::move(content)), bytes(size) {}
+    /// SHA-256 of the content, hex; worked out once. Thread-safe.
+    [[nodiscard]] std::string digest() const;
+
     Part memory;
-    ConstantData source;  ///< what was uploaded; kept, since it tells whether another constant is the same
-    std::size_t bytes = 0;
+    const ConstantData source;  ///< what was uploaded; kept, since it tells whether another constant is the same
+    const std::size_t bytes;
+
+private:
+    mutable std::mutex mutex_;  // guards digest_
+    mutable std::string digest_;
 };
 
 /// What a program computed from constants alone.

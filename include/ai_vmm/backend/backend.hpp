@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <iosfwd>
 #include <memory>
 #include <optional>
@@ -27,7 +28,7 @@ class Model;
 namespace ai_vmm::backend {
 
 /// Grows when this header changes in a way that old backends can't be loaded with.
-inline constexpr std::uint32_t kInterfaceVersion = 3;
+inline constexpr std::uint32_t kInterfaceVersion = 4;
 
 /// A model as readers hand it to backends. The graph is shared and must not be changed: clone it first.
 struct Model {
@@ -42,6 +43,10 @@ struct Model {
     std::vector<TensorInfo> outputs;
     std::vector<int> graph_inputs;   ///< per `inputs`: index into graph->inputs(), or -1 if the reader dropped it as unused
     std::vector<int> graph_outputs;  ///< per `outputs`: index into graph->outputs()
+    /// For import_blob(), where `graph` is null: reads the model from where it was, for an executable that needs the graph after all, as for shapes
+    /// that it was not exported for. Callable from any thread as long as the executable lives; takes as long as reading takes. Null: there is no way.
+    /// Throws as reading does; Error(failed_precondition) the model has changed since.
+    std::function<std::shared_ptr<const Model>()> read_again;
 };
 
 /// How to compile. Everything is decided; a backend that can't keep a field says so by Error(unimplemented).
@@ -166,7 +171,8 @@ public:
     [[nodiscard]] virtual std::unique_ptr<Executable> compile(const Model& model, const CompileConfig& config) = 0;
 
     /// Restores what export_blob() wrote under the same backend, engine version, device and config. The bytes were checked for
-    /// damage by the caller. `model.graph` may be null here; `model.inputs` and `model.outputs` are set.
+    /// damage by the caller. `model.graph` may be null here; `model.inputs` and `model.outputs` are set, and `model.read_again` where the model can
+    /// be read again.
     /// @throws Error(unimplemented) not offered; any other Error: rebuild with compile().
     [[nodiscard]] virtual std::unique_ptr<Executable> import_blob(std::span<const std::byte> blob, const Model& model, const CompileConfig& config);
 
