@@ -9,8 +9,8 @@
 
 #include <array>
 #include <chrono>
+#include <map>
 #include <mutex>
-#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -198,17 +198,19 @@ private:
     /// @param type  of X and W; `result` of Y
     [[nodiscard]] std::shared_ptr<Graph> describe(const ConvolutionSpec& s, fe::DataType_t type, fe::DataType_t result, fe::DataType_t sums) const;
     /// The call for a graph, from a stored choice, by measuring or by the library's own order.
-    /// @param first  is set where measuring found the library's first the fastest; may be null
+    /// @param fastest_engine  the engine to take without measuring the others, if there is one of that name; becomes the one that measuring finds;
+    /// may be null
     [[nodiscard]] std::unique_ptr<LibraryCall> finish(const std::function<std::shared_ptr<Graph>()>& describe_graph,
                                                       std::span<const BufferExtent> extents, const std::string& text,
-                                                      const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning, bool* first = nullptr);
+                                                      const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning,
+                                                      std::string* fastest_engine = nullptr);
     [[nodiscard]] std::unique_ptr<GraphCall> restore(const std::string& choice, std::size_t buffers, const std::string& text) const;
     [[nodiscard]] std::optional<Plan> build(const std::shared_ptr<Graph>& graph, std::int64_t index, std::size_t workspace_limit) const;
 
     Device& device_;
     std::shared_ptr<CudnnHandle> handle_;
-    std::mutex first_mutex_;                   // guards what follows
-    std::set<std::string> first_was_fastest_;  // kinds of attention
+    std::mutex fastest_mutex_;                    // guards fastest_
+    std::map<std::string, std::string> fastest_;  // engines by kind of attention
 };
 
 std::unique_ptr<GraphCall> OpenCudnn::restore(const std::string& choice, std::size_t buffers, const std::string& text) const {
@@ -252,7 +254,7 @@ std::optional<Plan> OpenCudnn::build(const std::shared_ptr<Graph>& graph, std::i
 
 std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_ptr<Graph>()>& describe_graph, std::span<const BufferExtent> extents,
                                                const std::string& text, const std::vector<fe::NumericalNote_t>& refused, const Tuning& tuning,
-                                               bool* first) {
+                                               std::string* fastest_engine) {
     const auto begin = std::chrono::steady_clock::now();
     try {
         if (auto call = restore(tuning.choice, extents.size(), text)) return call;
@@ -272,8 +274,17 @@ std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_p
         lock.unlock();
 
         const auto count = static_cast<int>(graph->get_execution_plan_count());
+        const auto name_of = [&](int i) {
+            std::string name;
+            return graph->get_plan_name_at_index(i, name).is_good() ? name : std::string();
+        };
         std::optional<Plan> chosen;
-        if (tuning.measure && count > 1) {
+        if (tuning.measure && fastest_engine != nullptr && !fastest_engine->empty()) {
+            for (int i = 0; i < count && !chosen; ++i) {
+                if (name_of(i) == *fastest_engine) chosen = build(graph, i, tuning.workspace_limit_bytes);
+            }
+        }
+        if (!chosen && tuning.measure && count > 1) {
             try {
                 const auto best = fastest(device_, tuning, extents, count, [&](int i) -> std::optional<PreparedCandidate> {
                     auto plan = build(graph, i, tuning.workspace_limit_bytes);
@@ -285,7 +296,7 @@ std::unique_ptr<LibraryCall> OpenCudnn::finish(const std::function<std::shared_p
                                              }};
                 });
                 if (best) chosen = build(graph, *best, tuning.workspace_limit_bytes);
-                if (first != nullptr) *first = best == 0;
+                if (best && fastest_engine != nullptr) *fastest_engine = name_of(*best);
             } catch (const Error& error) {  // no room to measure: the library's own order stands
                 if (error.code() != ErrorCode::resource_exhausted) throw;
             }
@@ -431,25 +442,22 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const AttentionSpec& s, const Tunin
         o->set_output(true).set_uid(4).set_dim({s.batch, s.heads, s.queries, s.value_size}).set_stride(s.o_strides).set_data_type(type);
         return graph;
     };
-    // An engine takes hundreds of milliseconds to build. Where the library's first was the fastest for other lengths, it is not held against the
-    // others again.
+    // Engines take hundreds of milliseconds to build. The one that was the fastest for other lengths is not held against the others again.
     AttentionSpec any_length = s;
     any_length.batch = any_length.queries = any_length.keys = 0;
     for (Dims* dims : {&any_length.q_strides, &any_length.k_strides, &any_length.v_strides, &any_length.o_strides, &any_length.mask_dims,
                        &any_length.mask_strides})
         dims->clear();
     const std::string kind = to_string(any_length);
-    const auto first_wins = [&] {
-        const std::lock_guard lock(first_mutex_);
-        return first_was_fastest_.contains(kind);
-    };
-    Tuning how = tuning;
-    if (how.measure && first_wins()) how.measure = false;
-    bool first = false;
-    auto call = finish(describe_graph, buffers(s), to_string(s), {}, how, &first);
-    if (first) {
-        const std::lock_guard lock(first_mutex_);
-        first_was_fastest_.insert(kind);
+    std::string fastest;
+    {
+        const std::lock_guard lock(fastest_mutex_);
+        if (const auto known = fastest_.find(kind); known != fastest_.end()) fastest = known->second;
+    }
+    auto call = finish(describe_graph, buffers(s), to_string(s), {}, tuning, &fastest);
+    if (!fastest.empty()) {
+        const std::lock_guard lock(fastest_mutex_);
+        fastest_[kind] = fastest;
     }
     return call;
 }
