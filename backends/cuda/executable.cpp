@@ -5,10 +5,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstring>
 #include <set>
+#include <stop_token>
 
 #include "archive.hpp"
+#include "base/log.hpp"
 #include "lower/context.hpp"
 #include "lower/independent_rows.hpp"
 #include "openvino/op/parameter.hpp"
@@ -132,18 +135,24 @@ bool Executable::find_deciding_inputs(const std::vector<Dims>& shapes) {
 }
 
 std::shared_ptr<const Program> Executable::program(const Key& key) {
-    const std::lock_guard lock(mutex_);
-    const auto found = std::find_if(programs_.begin(), programs_.end(), [&](const auto& entry) { return entry.first == key; });
-    if (found != programs_.end()) {
+    const auto known = [&]() -> std::shared_ptr<const Program> {
+        const auto found = std::find_if(programs_.begin(), programs_.end(), [&](const auto& entry) { return entry.first == key; });
+        if (found == programs_.end()) return nullptr;
         programs_.splice(programs_.begin(), programs_, found);
         return programs_.front().second;
+    };
+    {
+        const std::lock_guard lock(mutex_);
+        if (auto program = known()) return program;
     }
-    const auto& model = graph();
+    const std::shared_ptr<const ov::Model> model = graph();
     if (!model) {
         throw Error(
             ErrorCode::invalid_argument, ErrorCategory::runtime, "the model was compiled for other shapes",
             {.expected = fmt::format("[{}]", fmt::join(shapes_, "], [")), .found = fmt::format("[{}]", fmt::join(key.shapes, "], [")), .advice = {}});
     }
+    const std::lock_guard lock(mutex_);
+    if (auto program = known()) return program;  // another request made it meanwhile
     auto made = std::make_shared<const Program>(home_.device, lower(with_shapes(*model, key.shapes, key.values), options_), home_.weights, kept());
     programs_.emplace_front(key, made);
     if (programs_.size() > kMostPrograms) programs_.pop_back();
@@ -156,12 +165,15 @@ bool Executable::is_exact(const Key& key) const {
 
 std::optional<Executable::Bucket> Executable::bucket(const Key& key) {
     if (!open_ || std::ranges::find(deciding_, true) != deciding_.end()) return std::nullopt;
+    {
+        const std::lock_guard lock(mutex_);
+        if (is_exact(key)) return std::nullopt;
+        if (const auto found = buckets_.find(key.shapes); found != buckets_.end()) return found->second;
+    }
+    std::optional<Bucket> proven = proven_bucket(*graph(), key.shapes);
     const std::lock_guard lock(mutex_);
-    if (is_exact(key)) return std::nullopt;
-    const auto found = buckets_.find(key.shapes);
-    if (found != buckets_.end()) return found->second;
     if (buckets_.size() >= kMostBuckets) buckets_.clear();
-    return buckets_.emplace(key.shapes, proven_bucket(key.shapes)).first->second;
+    return buckets_.emplace(key.shapes, std::move(proven)).first->second;
 }
 
 namespace {
@@ -176,8 +188,7 @@ std::int64_t bucket_of(std::int64_t rows) {
 
 }  // namespace
 
-std::optional<Executable::Bucket> Executable::proven_bucket(const std::vector<Dims>& shapes) {
-    const ov::Model& model = *graph();
+std::optional<Executable::Bucket> Executable::proven_bucket(const ov::Model& model, const std::vector<Dims>& shapes) const {
     constexpr std::int64_t kMostRows = std::int64_t{1} << 32;
     Bucket made{{shapes, {}}, 0, {}, {}};
     for (std::size_t k = 0; k < shapes.size(); ++k) {
@@ -205,7 +216,8 @@ std::optional<Executable::Bucket> Executable::proven_bucket(const std::vector<Di
     return made;
 }
 
-const std::shared_ptr<const ov::Model>& Executable::graph() {
+std::shared_ptr<const ov::Model> Executable::graph() {
+    const std::lock_guard lock(graph_mutex_);
     if (graph_ || !read_again_) return graph_;
     const std::shared_ptr<const backend::Model> model = read_again_();
     const auto fits = [](const std::vector<int>& ports, std::size_t count) {
@@ -217,7 +229,22 @@ const std::shared_ptr<const ov::Model>& Executable::graph() {
                     "the model that was read again is another one than that which was compiled");
     }
     graph_ = model->graph;
+    read_again_ = nullptr;
     return graph_;
+}
+
+void Executable::read_in_background() {
+    reader_ = std::jthread([this](const std::stop_token& stop) {
+        std::mutex mutex;
+        std::unique_lock lock(mutex);
+        std::condition_variable_any().wait_for(lock, stop, kReadAfter, [] { return false; });
+        if (stop.stop_requested()) return;
+        try {
+            (void)graph();
+        } catch (const std::exception& error) {  // who needs it is told
+            base::log_debug(std::string("cuda: the model is not read again: ") + error.what());
+        }
+    });
 }
 
 namespace {
@@ -302,6 +329,7 @@ Executable::Executable(const Home& home, std::span<const std::byte> blob, const 
     known_ = true;
     for (std::size_t k = 0; k < stored.size(); ++k)
         programs_.emplace_back(Key{head.shapes[k], {}}, std::make_shared<const Program>(home_.device, std::move(stored[k]), home_.weights));
+    if (open_) read_in_background();
 }
 
 std::unique_ptr<backend::Request> Executable::create_request() { return std::make_unique<Request>(*this); }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -37,7 +39,9 @@ public:
     /// @throws Error(unimplemented) an operation, type or shape that the backend does not run; Error(resource_exhausted, internal).
     Executable(const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
-    /// What export_blob() wrote. For shapes that were not exported it reads the model again, if that has open shapes.
+    /// What export_blob() wrote. For shapes that were not exported it needs the model, if that has open shapes: it is read again when such a shape
+    /// comes, or on a thread of its own once the executable has lived for a while, so that it outlives the model's file as one that was compiled
+    /// does.
     /// @throws Error(data_loss) damaged, or written for another configuration; Error(unimplemented) a model of open shapes that can't be read again;
     /// as the other constructor.
     Executable(const Home& home, std::span<const std::byte> blob, const backend::Model& model, const backend::CompileConfig& config);
@@ -100,22 +104,27 @@ private:
     struct Unprogrammed {};
     Executable(Unprogrammed, const Home& home, const backend::Model& model, const backend::CompileConfig& config);
 
+    /// A process that ends soon need not read the model.
+    static constexpr std::chrono::seconds kReadAfter{2};
+    void read_in_background();
+
     /// Programs that export_blob() writes.
     static constexpr std::size_t kMostExported = 4;
 
     /// What programs of this executable keep on the device.
     [[nodiscard]] Program::Keep kept() const noexcept { return open_ ? Program::Keep::everything : Program::Keep::what_runs; }
-    /// The graph, read again if it was not yet; null for a model of static shapes that came from a blob. Wants mutex_.
-    [[nodiscard]] const std::shared_ptr<const ov::Model>& graph();
+    /// The graph, read again if it was not yet; null for a model of static shapes that came from a blob. Wants mutex_ to be free.
+    [[nodiscard]] std::shared_ptr<const ov::Model> graph();
     /// Whether a program exists for `key`, or shall as the executable was compiled for it. Wants mutex_.
     [[nodiscard]] bool is_exact(const Key& key) const;
-    /// The bucket of `shapes` and whether the proof allows it. Wants mutex_.
-    [[nodiscard]] std::optional<Bucket> proven_bucket(const std::vector<Dims>& shapes);
+    /// The bucket of `shapes` and whether the proof allows it.
+    [[nodiscard]] std::optional<Bucket> proven_bucket(const ov::Model& model, const std::vector<Dims>& shapes) const;
 
     /// Shapes whose bucket is remembered, or that they have none.
     static constexpr std::size_t kMostBuckets = 256;
 
     const Home home_;
+    std::mutex graph_mutex_;                  ///< guards graph_ and read_again_, for as long as reading takes
     std::shared_ptr<const ov::Model> graph_;  ///< null: from a blob, and not read since
     std::function<std::shared_ptr<const backend::Model>()> read_again_;
     bool open_ = false;  ///< some shape of the model is
@@ -124,9 +133,10 @@ private:
     std::vector<bool> deciding_;
     std::vector<Dims> shapes_;  ///< what is compiled for at once; empty: nothing is
     bool known_ = false;
-    mutable std::mutex mutex_;                                            // guards programs_, buckets_ and, where it comes from a blob, graph_
+    mutable std::mutex mutex_;                                            // guards programs_ and buckets_
     std::list<std::pair<Key, std::shared_ptr<const Program>>> programs_;  // last used first
     std::map<std::vector<Dims>, std::optional<Bucket>> buckets_;          // by the call's shapes
+    std::jthread reader_;                                                 // reads the model again; the last member, since it uses the others
 };
 
 class Request final : public backend::Request {

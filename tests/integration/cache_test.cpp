@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <set>
 
@@ -174,6 +175,38 @@ TEST_F(Cache, FallbacksOfWhatIsRestoredAreCompiledAsThoseOfWhatWasMeasured) {
     const std::string line = slurp(folder_ / "trace");
     EXPECT_TRUE(line.starts_with("compile null ")) << line;
     EXPECT_NE(line.find(" typical=[1,1,8,8]\n"), std::string::npos) << line;
+}
+
+TEST_F(Cache, OpenShapesAreRestoredAndOthersStillRun) {
+    const fs::path backend = fs::path(AI_VMM_BINARY_DIR) / "lib/test_backends/libai_vmm_backend_cuda_host.so";
+    if (!fs::exists(backend)) GTEST_SKIP() << "the cuda backend is not built";
+    VMM::Options with_cuda = options();
+    with_cuda.backend_paths = {backend};
+    Constraints constraints = quick();
+    constraints.engines = {"cuda"};
+    constraints.input_shapes = {{"features", {4, 30}}};
+    fs::copy(bundled("breast_cancer_mlp.onnx"), folder_);
+    const fs::path file = folder_ / "breast_cancer_mlp.onnx";
+    const auto compiled = VMM(with_cuda).deploy(file, constraints);
+    ASSERT_EQ(compiled->inputs().front().shape.front(), -1) << "a model with an open batch";
+    EXPECT_FALSE(compiled->describe().from_cache);
+    const auto restored = VMM(with_cuda).deploy(file, constraints);
+    EXPECT_TRUE(restored->describe().from_cache);
+    EXPECT_TRUE(has_step(restored->describe(), "import")) << restored->explain().text;
+    const auto expect_same = [&](std::int64_t batch) {
+        const TensorMap expected = compiled->execute(ones(*compiled, batch)), actual = restored->execute(ones(*restored, batch));
+        ASSERT_EQ(actual.size(), expected.size());
+        for (const auto& [name, tensor] : expected) {
+            const Tensor* other = actual.find(name);
+            ASSERT_NE(other, nullptr);
+            ASSERT_EQ(other->size_bytes(), tensor.size_bytes());
+            EXPECT_EQ(std::memcmp(other->data(), tensor.data(), tensor.size_bytes()), 0) << name << " of " << batch << " rows";
+        }
+    };
+    for (const std::int64_t batch : {4, 1, 7}) expect_same(batch);
+    // It has what it needs now, like one that was compiled.
+    fs::remove(file);
+    for (const std::int64_t batch : {2, 20}) expect_same(batch);
 }
 
 TEST_F(Cache, TheStepsMakeUpTheDeployment) {
