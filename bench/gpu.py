@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def commit() -> str:
     if packed.is_file():
         return packed.read_text().strip()
     return subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def about() -> dict[str, str]:
+    """What results depend on: the first GPU, its driver (empty where nvidia-smi is missing), the commit."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "-i", "0"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() if shutil.which(query[0]) else ""
+    name, _, driver = answer.partition(", ")
+    return {"device": name, "driver": driver, "commit": commit()}
 
 
 def build_models() -> dict[str, Callable[[], tuple[Any, tuple[Any, ...], bool]]]:

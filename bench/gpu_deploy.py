@@ -25,7 +25,7 @@ import warnings
 from typing import Any
 
 import gpu_shapes
-from gpu import build_models, commit
+from gpu import about, build_models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--output", default="")
     options = parser.parse_args()
 
-    report: dict[str, Any] = {"commit": commit(), "models": []}
+    report: dict[str, Any] = about() | {"models": []}
     failed = False
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder_name:

@@ -22,7 +22,7 @@ import tempfile
 import warnings
 from typing import Any
 
-from gpu import build_models, commit
+from gpu import about, build_models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE_BYTES = 2 << 20
@@ -88,7 +88,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=0.02)
     parser.add_argument("--output", default="")
     options = parser.parse_args()
-    report: dict[str, Any] = {"commit": commit(), "limit": options.limit, "models": []}
+    report: dict[str, Any] = about() | {"limit": options.limit, "models": []}
     wrong = 0
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder_name:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from typing import Any
 
-from gpu import commit
+from gpu import about
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -60,7 +60,7 @@ def main() -> int:
     options = parser.parse_args()
     from gpu_deploy import export
 
-    report: dict[str, Any] = {"commit": commit(), "models": []}
+    report: dict[str, Any] = about() | {"models": []}
     failed = False
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ import time
 import warnings
 from typing import Any
 
-from gpu import LIMITS, build_models, commit, relative_error
+from gpu import LIMITS, about, build_models, relative_error
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -157,7 +157,7 @@ def main() -> int:
         print(json.dumps(peer(options.peer)))
         return 0
 
-    report: dict[str, Any] = {"commit": commit(), "precision": options.precision, "models": []}
+    report: dict[str, Any] = about() | {"precision": options.precision, "models": []}
     failed = False
     for name in options.models.split(","):
         with tempfile.TemporaryDirectory() as folder_name:

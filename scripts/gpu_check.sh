@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Checks the CUDA backend on a machine with an NVIDIA GPU. Runs in a source tree with a build, or where scripts/gpu_pack.sh was unpacked.
-#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,packed,bench] [--out DIR]
+#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,shapes,packed,bench] [--out DIR]
 #                        [--device GPU.0] [--limit-s N] [--filter GTEST_FILTER]
 # Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
 # seconds, and figures. --filter narrows the suite for the sanitizer steps. The exit status is 1 if a step failed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,packed,bench
+steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,shapes,packed,bench
 out=$root/bench/results device=GPU.0 limit_s=600 filter='*'
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
@@ -138,6 +138,7 @@ with_program() {  # name, script, options...
 }
 with_program memory gpu_memory.py --vmm "$build/bin/vmm" --output "$out/gpu_memory.json"
 with_program f32 gpu.py --alone --precisions f32 --repeats 5 --output "$out/gpu_f32.json"
+with_program shapes gpu_shapes.py --output "$out/gpu_shapes.json"
 with_program packed gpu_packed.py --output "$out/gpu_packed.json"
 with_program bench gpu.py --output "$out/gpu.json"
 
