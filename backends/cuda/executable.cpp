@@ -9,6 +9,7 @@
 #include <cstring>
 #include <set>
 #include <stop_token>
+#include <system_error>
 
 #include "archive.hpp"
 #include "base/log.hpp"
@@ -228,13 +229,13 @@ std::shared_ptr<const ov::Model> Executable::graph() {
         throw Error(ErrorCode::failed_precondition, ErrorCategory::runtime,
                     "the model that was read again is another one than that which was compiled");
     }
-    graph_ = model->graph;
+    graph_ = {model, model->graph.get()};  // others who read it again find it as long as it is held
     read_again_ = nullptr;
     return graph_;
 }
 
 void Executable::read_in_background() {
-    reader_ = std::jthread([this](const std::stop_token& stop) {
+    const auto read = [this](const std::stop_token& stop) {
         std::mutex mutex;
         std::unique_lock lock(mutex);
         std::condition_variable_any().wait_for(lock, stop, kReadAfter, [] { return false; });
@@ -244,7 +245,11 @@ void Executable::read_in_background() {
         } catch (const std::exception& error) {  // who needs it is told
             base::log_debug(std::string("cuda: the model is not read again: ") + error.what());
         }
-    });
+    };
+    try {
+        reader_ = std::jthread(read);
+    } catch (const std::system_error&) {  // no thread: it is read when it is needed
+    }
 }
 
 namespace {

@@ -14,8 +14,9 @@ ModelStages::ModelStages(std::shared_ptr<hal::Registry> registry, graph::Located
 
 std::shared_ptr<const backend::Model> ModelStages::model() {
     const std::lock_guard lock(mutex_);
+    if (!model_) model_ = last_.lock();
     if (!model_) {
-        if (was_read_) {
+        if (may_have_changed_) {
             ModelSource source(located_.path);
             source.bytes = located_.bytes;
             if (graph::locate(source).content_hash != located_.content_hash) {
@@ -25,7 +26,8 @@ std::shared_ptr<const backend::Model> ModelStages::model() {
             }
         }
         model_ = std::make_shared<const backend::Model>(graph::read_model(located_));
-        was_read_ = true;
+        may_have_changed_ = true;
+        last_ = model_;
     }
     return model_;
 }
@@ -147,6 +149,10 @@ std::shared_ptr<runtime::Stage> ModelStages::make(const planning::CandidateKey& 
 
 std::shared_ptr<runtime::Stage> ModelStages::import_stage(const planning::CandidateKey& key, std::span<const std::byte> blob,
                                                           const backend::Model& light) {
+    {
+        const std::lock_guard lock(mutex_);
+        may_have_changed_ = true;  // it will be read later, if at all
+    }
     backend::Model model = light;
     model.read_again = [stages = shared_from_this()] {
         std::shared_ptr<const backend::Model> whole = stages->model();

@@ -37,7 +37,7 @@ public:
     void set_typical_shapes(std::vector<Shape> shapes) { typical_shapes_ = std::move(shapes); }
     /// How the model is cut for candidates of an engine and device that name two. To be set before they are made.
     void set_cut(const std::string& engine, const std::string& device, std::vector<planning::PlannedStage> stages);
-    /// Frees the graph; model() reads it again.
+    /// Frees the graph; model() reads it again, unless an executable that read it again holds it.
     void drop_model();
     [[nodiscard]] backend::Backend& backend_of(const planning::CandidateKey& key) const;
     /// "openvino 2026.4.1", for both engines if the model is cut.
@@ -57,9 +57,10 @@ private:
     const bool throughput_;
     std::vector<Shape> typical_shapes_;
     std::map<std::pair<std::string, std::string>, std::vector<planning::PlannedStage>> cuts_;  // by engine and device
-    std::mutex mutex_;                                                                         // guards `model_`
+    std::mutex mutex_;                                                                         // guards what follows
     std::shared_ptr<const backend::Model> model_;
-    bool was_read_ = false;
+    std::weak_ptr<const backend::Model> last_;  // what was read and may still be held by executables
+    bool may_have_changed_ = false;             // since it was located
 };
 
 }  // namespace ai_vmm

@@ -204,6 +204,22 @@ TEST_F(Cache, OpenShapesAreRestoredAndOthersStillRun) {
         }
     };
     for (const std::int64_t batch : {4, 1, 7}) expect_same(batch);
+    // Another model in its place is not taken for it.
+    {
+        const auto changed = VMM(with_cuda).deploy(file, constraints);
+        EXPECT_TRUE(changed->describe().from_cache);
+        fs::rename(file, folder_ / "before.onnx");
+        fs::copy(bundled("wine_mlp.onnx"), file);
+        try {
+            (void)changed->execute(ones(*changed, 7));
+            ADD_FAILURE() << "it ran";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.code(), ErrorCode::failed_precondition) << error.what();
+            EXPECT_NE(std::string(error.what()).find("changed on disk"), std::string::npos) << error.what();
+        }
+        EXPECT_EQ(changed->execute(ones(*changed, 4)).size(), 1U);
+        fs::rename(folder_ / "before.onnx", file);
+    }
     // It has what it needs now, like one that was compiled.
     fs::remove(file);
     for (const std::int64_t batch : {2, 20}) expect_same(batch);
