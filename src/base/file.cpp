@@ -40,7 +40,9 @@ Descriptor open_regular(const std::filesystem::path& path, std::size_t& size) {
     if (::fstat(file.get(), &status) != 0) throw system_error(errno, "can't inspect", path);
     if (!S_ISREG(status.st_mode)) {
         throw Error(ErrorCode::invalid_argument, ErrorCategory::input, "not a regular file: " + path.string(),
-                    {.expected = "a regular file", .found = S_ISDIR(status.st_mode) ? "a directory" : "a special file", .advice = {}});
+                    {.expected = "a regular file",
+                     .found = S_ISDIR(status.st_mode) ? "a directory" : "a special file",
+                     .advice = S_ISDIR(status.st_mode) ? "name a file in it" : "write what it gives into a file, and name that"});
     }
     size = static_cast<std::size_t>(status.st_size);
     return file;
