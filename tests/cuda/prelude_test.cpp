@@ -164,23 +164,23 @@ TEST_F(WithNvrtc, WhatAnotherSourceHadIsNotCompiledAgain) {
     const CodeTarget hopper{.compute = 90, .threads_per_block = 256, .driver_version = 13000};
     forget_compiled_kernels();
     const auto start = compiler_counters();
-    const auto first = compile_kernels(module_of({"ka", "kb", "kc"}), hopper);
+    const auto first = compile_kernels(module_of({"kernel_named_a", "kernel_named_b", "kernel_named_c"}), hopper);
     EXPECT_EQ(compiler_counters().compiled, start.compiled + 3);
-    const auto second = compile_kernels(module_of({"kd", "kb", "ka"}), hopper);
+    const auto second = compile_kernels(module_of({"kernel_named_d", "kernel_named_b", "kernel_named_a"}), hopper);
     EXPECT_EQ(compiler_counters().compiled, start.compiled + 4);
     EXPECT_EQ(compiler_counters().from_process, start.from_process + 2);
     const auto has = [](const DeviceCode& code, const std::string& name) {
         return std::ranges::any_of(code, [&](const auto& image) { return image->find(name) != std::string::npos; });
     };
-    for (const char* const name : {"ka", "kb", "kd"}) EXPECT_TRUE(has(second, name)) << name;
+    for (const char* const name : {"kernel_named_a", "kernel_named_b", "kernel_named_d"}) EXPECT_TRUE(has(second, name)) << name;
     // A later process, too, knows which image has what.
     forget_compiled_kernels();
-    EXPECT_EQ(contents(compile_kernels(module_of({"kd", "kb", "ka"}), hopper)), contents(second));
+    EXPECT_EQ(contents(compile_kernels(module_of({"kernel_named_d", "kernel_named_b", "kernel_named_a"}), hopper)), contents(second));
     EXPECT_EQ(compiler_counters().from_store, start.from_store + 3);
-    EXPECT_TRUE(has(compile_kernels(module_of({"kb", "kd"}), hopper), "kd"));
+    EXPECT_TRUE(has(compile_kernels(module_of({"kernel_named_b", "kernel_named_d"}), hopper), "kernel_named_d"));
     EXPECT_EQ(compiler_counters().compiled, start.compiled + 4);
     // What stands before the parts belongs to each.
-    (void)compile_kernels("// another\n" + module_of({"ka"}), hopper);
+    (void)compile_kernels("// another\n" + module_of({"kernel_named_a"}), hopper);
     EXPECT_EQ(compiler_counters().compiled, start.compiled + 5);
 }
 
