@@ -77,38 +77,37 @@ def build_models() -> dict[str, Callable[[], tuple[Any, tuple[Any, ...], bool]]]
 
         return make
 
-    class Hidden(nn.Module):
-        """A transformers model that gives its last hidden state alone."""
+    class Transformer(nn.Module):
+        """A transformers model that gives its last hidden state alone. `build` makes it for an attention implementation."""
 
-        def __init__(self, model: nn.Module) -> None:
+        def __init__(self, build: Callable[[str], nn.Module]) -> None:
             super().__init__()
-            self.model = model
+            self.build = build
+            self.model = build("eager")  # what can be exported
 
-        def forward(self, tokens: Any) -> Any:
-            return self.model(tokens, return_dict=True).last_hidden_state
+        def forward(self, x: Any) -> Any:
+            return self.model(x).last_hidden_state
+
+        def use_fastest_attention(self) -> None:
+            """The same model with PyTorch's fused attention. A new one: some can't be switched once they are made, and only warn."""
+            twin = self.build("sdpa")
+            twin.load_state_dict(self.model.state_dict())
+            self.model = twin.train(self.model.training)
 
     def bert(batch: int, length: int = 128):
-        def make():
+        def build(attention: str) -> nn.Module:
             from transformers import BertConfig, BertModel
 
-            model = BertModel(BertConfig(attn_implementation="eager"), add_pooling_layer=False)
-            return Hidden(model), (torch.randint(0, 30522, (batch, length)),), False
+            return BertModel(BertConfig(attn_implementation=attention), add_pooling_layer=False)
 
-        return make
+        return lambda: (Transformer(build), (torch.randint(0, 30522, (batch, length)),), False)
 
-    class Whisper(nn.Module):
-        """The encoder of Whisper tiny."""
+    def whisper_encoder(attention: str) -> nn.Module:
+        from transformers import WhisperConfig
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        def __init__(self) -> None:
-            super().__init__()
-            from transformers import WhisperConfig
-            from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-            config = WhisperConfig(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80, attn_implementation="eager")
-            self.encoder = WhisperEncoder(config)
-
-        def forward(self, features: Any) -> Any:
-            return self.encoder(features).last_hidden_state
+        config = WhisperConfig(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80, attn_implementation=attention)
+        return WhisperEncoder(config)
 
     class Lstm(nn.Module):
         """Two layers of 512 over 100 steps."""
@@ -178,11 +177,20 @@ def build_models() -> dict[str, Callable[[], tuple[Any, tuple[Any, ...], bool]]]
         "swin_t_b32": vision("swin_t", 32),
         "bert_base_b1": bert(1),
         "bert_base_b32": bert(32),
-        "whisper_tiny_encoder_b1": plain(Whisper, lambda: (torch.randn(1, 80, 3000),)),
+        "whisper_tiny_encoder_b1": lambda: (Transformer(whisper_encoder), (torch.randn(1, 80, 3000),), False),
         "lstm_b8": plain(Lstm, lambda: (torch.randn(100, 8, 256),)),
         "dlrm_b2048": plain(Dlrm, lambda: (torch.randn(2048, 13), torch.randint(0, 100_000, (2048, 26)))),
         "unet_b4": lambda: (normalised(UNet(), torch.randn(2, 3, 256, 256)), (torch.randn(4, 3, 256, 256),), True),
     }
+
+
+def make_fastest(module: Any) -> None:
+    """Undoes what a module needs to be exported: as a peer it shall have PyTorch's fused operators."""
+    import torch
+
+    if hasattr(module, "use_fastest_attention"):
+        module.use_fastest_attention()
+    torch.backends.mha.set_fastpath_enabled(True)
 
 
 def graphed(module: Any, inputs: tuple[Any, ...]) -> Callable[[], None]:
@@ -324,10 +332,7 @@ def measure(name: str, make: Callable[[], tuple[Any, tuple[Any, ...], bool]], op
         if options.keep:
             keep(name, model, folder / "schedule.txt", own[timed]["steps"], pathlib.Path(options.keep))
 
-        for part in module.modules():
-            if hasattr(part, "set_attn_implementation"):
-                part.set_attn_implementation("sdpa")  # the export needs the plain form, the peer shall have its fastest
-        torch.backends.mha.set_fastpath_enabled(True)
+        make_fastest(module)
         peer = module.half().cuda()
         if channels_last:
             peer = peer.to(memory_format=torch.channels_last)

@@ -3,15 +3,15 @@
 """Products with weights of 8 and 4 bits, and products and convolutions of quantised values with quantised weights, beside PyTorch's in f16 on the same GPU
 in one run.
 
-    bench/gpu_packed.py [--program build/bin/gpu_program] [--size 4096] [--layers 2] [--rows 1,8,512] [--convolutions 128x56x8,256x28x8,256x28x32]
-                        [--rounds N] [--output bench/results/gpu_packed.json]
+    bench/gpu_packed.py [--program build/bin/gpu_program] [--size 4096] [--layers 2] [--rows 1,8,512]
+                        [--convolutions 128x56x8,256x28x8,256x28x32,192x56x32/each] [--rounds N] [--output bench/results/gpu_packed.json]
 
 A model is --layers products with a square matrix, ReLU between them. Forms: f16 (numbers), int8 (a scale per column), int4 (a scale per 32 neighbours along
 k), each of which is DequantizeLinear on the weights, and qdq: int8 weights behind values that are quantised to 8 bits before each product. PyTorch multiplies
 by the same numbers in f16 as a CUDA graph. Outputs are compared with a reference in double precision before anything is timed (relative error at most 1e-2);
 then both are timed in turn. Medians with their spread; ratios above 1 favour AI VMM. The exit status is 1 if an output is wrong. Needs torch, onnx.
 
-A stack of convolutions (CHANNELSxSIZExBATCH) is four of 3x3, padded by 1, with a bias and ReLU behind each. Forms: f16, qdq (values quantised symmetrically to
+A stack of convolutions (CHANNELSxSIZExBATCH; with "/each" one filter for each channel) is four of 3x3, padded by 1, with a bias and ReLU behind each. Forms: f16, qdq (values quantised symmetrically to
 i8) and qdq-u8 (to u8, from 0 where ReLU stands before, so that borders need a correction). The first layer of quantised ones runs in f32 too, where hardly a
 value is rounded to the step beside its own (relative error at most 1e-3); in f16, and wherever a layer reads what was rounded so before, some are (3e-2). "integer_convolutions" counts the steps that convolve i8: where it is 0, cuDNN
 has no engine for them, and what is timed are floats; what it says is in the log (AI_VMM_LOG=debug).
@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -159,13 +160,13 @@ def in_turn(replay: Any, folder: pathlib.Path, options: argparse.Namespace) -> d
 class Stack:
     """Convolutions, their reference in double precision on the GPU, and the ONNX model."""
 
-    def __init__(self, form: str, channels: int, size: int, batch: int, count: int = CONVOLUTIONS) -> None:
+    def __init__(self, form: str, channels: int, size: int, batch: int, each: bool, count: int = CONVOLUTIONS) -> None:
         random = np.random.default_rng(2)
-        self.form, self.count = form, count
+        self.form, self.count, self.groups = form, count, channels if each else 1
         self.x = random.standard_normal((batch, channels, size, size)).astype(np.float32)
-        shape = (CONVOLUTIONS, channels, channels, 3, 3)
+        shape = (CONVOLUTIONS, channels, channels // self.groups, 3, 3)
         self.integers = random.integers(-127, 128, shape).astype(np.int8)
-        self.scales = (random.uniform(0.8, 1.2, shape[:2]) * 2.4 / (127 * (9 * channels) ** 0.5)).astype(np.float32)
+        self.scales = (random.uniform(0.8, 1.2, shape[:2]) * 2.4 / (127 * (9 * channels / self.groups) ** 0.5)).astype(np.float32)
         self.weights = (self.integers * self.scales[:, :, None, None, None]).astype(np.float32)
         self.biases = random.uniform(-0.1, 0.1, shape[:2]).astype(np.float32)
         self.expected, self.steps = self.reference()
@@ -186,7 +187,7 @@ class Stack:
             steps.append(step)
             if self.form != "f16":
                 value = torch.clamp(torch.round(value / step), low, high) * step
-            value = torch.nn.functional.conv2d(value, torch.from_numpy(self.weights[at]).double().cuda(), padding=1)
+            value = torch.nn.functional.conv2d(value, torch.from_numpy(self.weights[at]).double().cuda(), padding=1, groups=self.groups)
             value = torch.relu(value + torch.from_numpy(self.biases[at]).double().cuda()[None, :, None, None])
         return value.cpu().numpy(), steps
 
@@ -212,7 +213,7 @@ class Stack:
                 of_weights = [constant(f"i{at}", self.integers[at]), constant(f"s{at}", self.scales[at])]
                 nodes.append(helper.make_node("DequantizeLinear", of_weights, [f"w{at}"], axis=0))
                 value, weights = f"d{at}", f"w{at}"
-            nodes.append(helper.make_node("Conv", [value, weights, constant(f"b{at}", self.biases[at])], [f"c{at}"], pads=[1, 1, 1, 1]))
+            nodes.append(helper.make_node("Conv", [value, weights, constant(f"b{at}", self.biases[at])], [f"c{at}"], pads=[1, 1, 1, 1], group=self.groups))
             value = "y" if at + 1 == self.count else f"r{at}"
             nodes.append(helper.make_node("Relu", [f"c{at}"], [value]))
         ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(self.x.shape)) for name in ("x", "y")]
@@ -230,7 +231,7 @@ class Stack:
 
         def run(value: Any) -> Any:
             for weights, bias in layers:
-                value = torch.relu_(torch.nn.functional.conv2d(value, weights, bias, padding=1))
+                value = torch.relu_(torch.nn.functional.conv2d(value, weights, bias, padding=1, groups=self.groups))
             return value
 
         return run, held(self.x)
@@ -240,9 +241,10 @@ def measure_stack(form: str, text: str, options: argparse.Namespace) -> dict[str
     """One form of a stack of convolutions: compared, then timed in turn with PyTorch's f16."""
     import onnx
 
-    channels, size, batch = (int(part) for part in text.split("x"))
-    stack = Stack(form, channels, size, batch)
-    row: dict[str, Any] = {"form": form, "channels": channels, "size": size, "batch": batch}
+    sizes, _, each = text.partition("/")
+    channels, size, batch = (int(part) for part in sizes.split("x"))
+    stack = Stack(form, channels, size, batch, each == "each")
+    row: dict[str, Any] = {"form": form, "channels": channels, "size": size, "batch": batch, "groups": stack.groups}
     with tempfile.TemporaryDirectory() as folder_name:
         folder = pathlib.Path(folder_name)
         (folder / "shapes.txt").write_text(f"{batch} {channels} {size} {size}\n")
@@ -256,14 +258,14 @@ def measure_stack(form: str, text: str, options: argparse.Namespace) -> dict[str
             return relative_error(found, what.expected)
 
         row["relative_error"] = error_of(stack, "f16", "--dump", str(folder / "schedule.txt"))
-        steps = (folder / "schedule.txt").read_text().splitlines()
-        row["integer_convolutions"] = sum(line.lstrip().startswith("library Convolution") and "i8[" in line for line in steps)
+        _, _, steps = (folder / "schedule.txt").read_text().partition("\nrun:")
+        row["integer_convolutions"] = len(re.findall(r"i8\[\d+,\d+,3,3\]", steps))  # steps that read such weights
         run, held = stack.peer()
         if form == "f16":
             row["torch_relative_error"] = relative_error(run(held).float().cpu().numpy(), stack.expected)
             row["agrees"] = max(row["relative_error"], row["torch_relative_error"]) <= LIMIT
         else:
-            row["f32_relative_error"] = error_of(Stack(form, channels, size, batch, 1), "f32")
+            row["f32_relative_error"] = error_of(Stack(form, channels, size, batch, each == "each", 1), "f32")
             row["agrees"] = row["relative_error"] <= ROUNDED_LIMIT and row["f32_relative_error"] <= EXACT_LIMIT
         if row["agrees"]:
             row |= in_turn(graphed(run, (held,)), folder, options)
@@ -291,7 +293,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--rows", default="1,8,512", help="of products; empty: none")
-    parser.add_argument("--convolutions", default="128x56x8,256x28x8,256x28x32", help="CHANNELSxSIZExBATCH; empty: none")
+    parser.add_argument("--convolutions", default="128x56x8,256x28x8,256x28x32,192x56x32/each", help="CHANNELSxSIZExBATCH, with /each for a filter for each channel; empty: none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--output", default="")

@@ -24,7 +24,7 @@ import time
 import warnings
 from typing import Any
 
-from gpu import LIMITS, about, build_models, relative_error
+from gpu import LIMITS, about, build_models, make_fastest, relative_error
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -111,10 +111,7 @@ def peer(name: str, folder: pathlib.Path) -> list[dict[str, Any]]:
     import torch
 
     module, _, channels_last = made(name)
-    torch.backends.mha.set_fastpath_enabled(True)
-    for part in module.modules():
-        if hasattr(part, "set_attn_implementation"):
-            part.set_attn_implementation("sdpa")
+    make_fastest(module)
     module = module.eval().half().cuda()
     if channels_last:
         module = module.to(memory_format=torch.channels_last)

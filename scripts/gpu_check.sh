@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Checks the CUDA backend on a machine with an NVIDIA GPU. Runs in a source tree with a build, or where scripts/gpu_pack.sh was unpacked.
-#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,shapes,packed,bench] [--out DIR]
-#                        [--device GPU.0] [--limit-s N] [--filter GTEST_FILTER]
+#   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,f32,leaks,memory,deploy,shapes,packed,plans,bench] [--out DIR]
+#                        [--device GPU.0] [--limit-s N] [--filter GTEST_FILTER] [--shards N]
 # Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
-# seconds, and figures. --filter narrows the suite for the sanitizer steps. The exit status is 1 if a step failed.
+# seconds, and figures. What is there of the same commit from other steps stays. Steps up to f32 time nothing and run side by side, the sanitizers' in
+# --shards processes each (default: an eighth of the cores); the rest run one by one. --filter narrows the suite for the sanitizer steps. The exit status is 1
+# if a step failed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,leaks,memory,f32,deploy,shapes,packed,bench
-out=$root/bench/results device=GPU.0 limit_s=600 filter='*'
+all_steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,f32,leaks,memory,deploy,shapes,packed,plans,bench
+steps=$all_steps
+out=$root/bench/results device=GPU.0 limit_s=600 filter='*' shards=$(($(nproc) / 8))
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
   case $1 in
@@ -17,6 +20,7 @@ while [ $# -gt 0 ]; do
     --device) device=$2 ;;
     --limit-s) limit_s=$2 ;;
     --filter) filter=$2 ;;
+    --shards) shards=$2 ;;
     *) echo "gpu-check: unknown option $1" >&2; exit 2 ;;
   esac
   shift 2
@@ -31,19 +35,23 @@ suite=("$build/bin/test_conformance" --backend "$backend" --device "$device")
 nodes_passed=1452  # as many ONNX node tests pass with the same kernels on the processor
 results=$out/.gpu_check.steps
 : >"$results"
-failed=0
+[ "$shards" -ge 1 ] 2>/dev/null || shards=1
 
 note() {  # step, status, seconds, reason
   printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$results"
   printf 'gpu-check: %-12s %-9s %5s s  %s\n' "$1" "$2" "$3" "$4"
-  case $2 in failed | timed_out) failed=1 ;; esac
 }
 wanted() { case ",$steps," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
 step() {  # name, command...
   local name=$1 start=$SECONDS status=0 reason
   shift
-  timeout --kill-after=20 "$limit_s" "$@" >"$out/$name.log" 2>&1 || status=$?
-  reason=$(grep -E '^\[  (PASSED|FAILED)  \]|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed|models agree|geometric mean' "$out/$name.log" | tail -n 2 | tr '\t\n' '  ')
+  if declare -F "$1" >/dev/null; then
+    "$@" >"$out/$name.log" 2>&1 || status=$?  # has the limit in it
+  else
+    timeout --kill-after=20 "$limit_s" "$@" >"$out/$name.log" 2>&1 || status=$?
+  fi
+  reason=$(grep -E '^\[  (PASSED|FAILED)  \]|ERROR SUMMARY|RACECHECK SUMMARY|^races:|passed|failed|models agree|geometric mean' "$out/$name.log" |
+    tail -n $((2 * shards)) | tr '\t\n' '  ')
   case $status in
     0) note "$name" passed $((SECONDS - start)) "$reason" ;;
     124 | 137) note "$name" timed_out $((SECONDS - start)) "after $limit_s s; $reason" ;;
@@ -51,6 +59,36 @@ step() {  # name, command...
   esac
 }
 skip() { note "$1" skipped 0 "$2"; }
+with_program() {  # name, script, options...
+  local name=$1 script=$2
+  shift 2
+  wanted "$name" || return 0
+  if [ -x "$build/bin/gpu_program" ]; then
+    step "$name" python3 "$root/bench/$script" --program "$build/bin/gpu_program" "$@"
+  else
+    skip "$name" "gpu_program is not built"
+  fi
+}
+
+# The suite under a tool, in several processes that share its cases.
+sanitized() {  # tool, command...
+  local tool=$1 pids=() status=0 i
+  shift
+  for ((i = 0; i < shards; ++i)); do
+    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout --kill-after=20 "$limit_s" "$@" >"$out/$tool.$i.log" 2>&1 &
+    pids+=($!)
+  done
+  for i in "${!pids[@]}"; do
+    wait "${pids[$i]}" || status=$?
+    if [ "$tool" = racecheck ]; then
+      grep -E '^\[  (PASSED|FAILED)  \]' "$out/$tool.$i.log"
+      python3 "$root/scripts/race_reports.py" "$out/$tool.$i.log" || status=1
+    else
+      cat "$out/$tool.$i.log"
+    fi
+  done
+  return "$status"
+}
 
 # The suite again and again in one process, with the device's memory looked at each second: more than 1,000 deployments.
 leaks() {
@@ -81,13 +119,13 @@ export -f leaks
 
 nvidia-smi --query-gpu=name,uuid,driver_version,memory.total,memory.used --format=csv >"$out/gpu.csv" 2>&1 || true
 wanted devices && step devices bash -c '"$0" doctor; "$0" doctor | grep -q "^ok *backend cuda"' "$build/bin/vmm"
-wanted parts && step parts "$build/bin/test_cuda" --gtest_filter="*OnDevice*"  # library calls and kernels that only a GPU can run
-wanted conformance && step conformance "${suite[@]}"
+wanted parts && step parts "$build/bin/test_cuda" --gtest_filter="*OnDevice*" &  # library calls and kernels that only a GPU can run
+wanted conformance && step conformance "${suite[@]}" &
 if wanted nodes; then
   if [ -x "$build/bin/node_cases" ] && [ -f "$build/node_cases/cases.json" ]; then
-    step nodes "$build/bin/node_cases" "$build/node_cases" --engines cuda --precision f32 --passed "$nodes_passed" --json "$out/nodes.json"
+    step nodes "$build/bin/node_cases" "$build/node_cases" --engines cuda --precision f32 --passed "$nodes_passed" --json "$out/nodes.json" &
   elif python3 -c 'import ai_vmm, onnx' 2>"$out/nodes.log"; then
-    step nodes python3 "$root/tests/node/run_node_tests.py" --engines cuda --passed "$nodes_passed" --json "$out/nodes.json"
+    step nodes python3 "$root/tests/node/run_node_tests.py" --engines cuda --passed "$nodes_passed" --json "$out/nodes.json" &
   else
     skip nodes "needs bin/node_cases and node_cases/ (tests/node/export_cases.py) in $build, or Python with: $(tail -n 1 "$out/nodes.log" | tr '\t' ' ')"
   fi
@@ -97,20 +135,21 @@ for tool in memcheck racecheck initcheck; do
   wanted "$tool" || continue
   if [ -z "$sanitizer" ]; then skip "$tool" "compute-sanitizer is not installed"; continue; fi
   options=(--tool "$tool" --error-exitcode 9 --print-limit 20)  # leaks: a step of their own, since a device is kept open to the end
+  # Without an exit code of its own: the suite's is told, and reports are judged by whose kernels they are of.
+  [ "$tool" = racecheck ] && options=(--tool racecheck --print-limit 100000)
   # A kernel is looked for in one part of a module after another: that the driver doesn't find it in the first is no error.
   [ "$tool" = memcheck ] && options+=(--report-api-errors no)
-  # Where libraries take kernels that copy in bulk or whose blocks work in clusters, the tools (2025.3) see neither their stores (initcheck then reports every
-  # unit of a result that is right) nor their barriers (racecheck reports a product of cuBLASLt whose results repeat bit for bit). racecheck reports cuDNN's
-  # attention over many keys too, which is not left out.
-  blind=
-  [ "$tool" = racecheck ] && blind=memory.results_repeat
-  [ "$tool" = initcheck ] && blind=memory.results_repeat:matrix.matmul_f32_16x32_32x24_constant_in_*f16:matrix.attention_of_many_keys_*f16
+  # Libraries have kernels that copy in bulk or whose blocks work in clusters. The tools (2025.3) see neither their stores, so that initcheck reports every unit
+  # of a result that is right, nor their barriers, so that racecheck reports products and attention whose results repeat bit for bit.
   cases=$filter
-  if [ -n "$blind" ]; then
+  if [ "$tool" = initcheck ]; then
+    blind=memory.results_repeat:matrix.matmul_f32_16x32_32x24_constant_in_*f16:matrix.attention_of_many_keys_*f16
     case $filter in *-*) cases+=:$blind ;; *) cases+=-$blind ;; esac
   fi
-  step "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$cases"
+  step "$tool" sanitized "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$cases" &
 done
+with_program f32 gpu.py --alone --precisions f32 --repeats 5 --output "$out/gpu_f32.json" &
+wait
 if wanted leaks; then
   if command -v nvidia-smi >/dev/null; then
     start=$SECONDS
@@ -127,33 +166,33 @@ if wanted leaks; then
   fi
 fi
 wanted deploy && step deploy python3 "$root/bench/gpu_deploy.py" --vmm "$build/bin/vmm" --output "$out/gpu_deploy.json"
-with_program() {  # name, script, options...
-  local name=$1 script=$2
-  shift 2
-  wanted "$name" || return 0
-  if [ -x "$build/bin/gpu_program" ]; then
-    step "$name" python3 "$root/bench/$script" --program "$build/bin/gpu_program" "$@"
-  else
-    skip "$name" "gpu_program is not built"
-  fi
-}
 with_program memory gpu_memory.py --vmm "$build/bin/vmm" --output "$out/gpu_memory.json"
-with_program f32 gpu.py --alone --precisions f32 --repeats 5 --output "$out/gpu_f32.json"
 with_program shapes gpu_shapes.py --output "$out/gpu_shapes.json"
 with_program packed gpu_packed.py --output "$out/gpu_packed.json"
-with_program bench gpu.py --output "$out/gpu.json"
+# OpenVINO's GPU plugin, the peer of this one, finds NVIDIA's OpenCL where it is registered.
+wanted plans && step plans python3 "$root/bench/gpu_plans.py" --vmm "$build/bin/vmm" --output "$out/gpu_plans.json"
+with_program bench gpu.py --compile --precisions f16 --output "$out/gpu.json"
 
-python3 - "$results" "$out/gpu_check.json" "$out/gpu.csv" "$root" <<'PYTHON'
+python3 - "$results" "$out/gpu_check.json" "$out/gpu.csv" "$root" "$all_steps" <<'PYTHON'
 import json, pathlib, subprocess, sys
 
 rows = [line.split("\t") for line in pathlib.Path(sys.argv[1]).read_text().splitlines()]
+order = sys.argv[5].split(",")
 root = pathlib.Path(sys.argv[4])
 commit = root / "commit"
 text = commit.read_text() if commit.is_file() else subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+target = pathlib.Path(sys.argv[2])
+steps = {row[0]: {"step": row[0], "status": row[1], "seconds": int(row[2]), "detail": row[3].strip()} for row in rows}
+if target.is_file():
+    before = json.loads(target.read_text())
+    if before["commit"] == text.strip():
+        steps = {step["step"]: step for step in before["steps"]} | steps
 report = {"commit": text.strip(), "gpus": pathlib.Path(sys.argv[3]).read_text().splitlines(),
-          "steps": [{"step": r[0], "status": r[1], "seconds": int(r[2]), "detail": r[3].strip()} for r in rows]}
-pathlib.Path(sys.argv[2]).write_text(json.dumps(report, indent=2) + "\n")
+          "steps": sorted(steps.values(), key=lambda step: order.index(step["step"]))}
+target.write_text(json.dumps(report, indent=2) + "\n")
 PYTHON
+failed=0
+cut -f 2 "$results" | grep -qE '^(failed|timed_out)$' && failed=1
 rm -f "$results"
 echo "gpu-check: $out/gpu_check.json"
 exit "$failed"

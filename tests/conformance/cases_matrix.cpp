@@ -199,6 +199,33 @@ OpCase quantised_matmul_case() {
             .slack = 4};
 }
 
+/// A quantised convolution whose image has another number than 0 for 0, so that its border needs a correction in integers. @param each  a filter for
+/// each channel
+OpCase quantised_conv_case(bool each) {
+    const std::int64_t channels = each ? 16 : 32, groups = each ? 16 : 1;
+    const Array weights = whole({16, channels / groups, 3, 3}, -127, 127, 2);
+    return {.name = each ? "conv_quantised_depthwise" : "conv_quantised",
+            .feeds = {{ElementType::f32, reference::map(whole({2, channels, 7, 6}, 0, 255), [](double v) { return v / 255; })}},
+            .graph =
+                [=](const ov::OutputVector& in) {
+                    const auto zero = constant(Array({}, {0}));
+                    const auto unit = constant(Array({}, {1}));
+                    const auto x = std::make_shared<op::FakeQuantize>(in[0], zero, unit, zero, unit, 256);
+                    const Array filters = each ? reference::reshape(weights, {16, 1, 1, 3, 3}) : weights;
+                    const auto wide = std::make_shared<op::Convert>(constant(filters, ElementType::i8), ov::element::f32);
+                    const auto w = std::make_shared<op::Multiply>(wide, constant(Array({}, {0.01})));
+                    const ov::Strides ones{1, 1};
+                    const ov::CoordinateDiff pads{1, 1};
+                    return each ? one<op::GroupConvolution>(x, w, ones, pads, pads, ones) : one<op::Convolution>(x, w, ones, pads, pads, ones);
+                },
+            .expected =
+                [=](const std::vector<Array>& in) {
+                    const Array scaled = reference::map(weights, [](double v) { return v * 0.01; });
+                    return std::vector{reference::conv2d(in[0], scaled, {.pad_begin = {1, 1}, .pad_end = {1, 1}}, groups)};
+                },
+            .slack = 4};
+}
+
 OpCase einsum_case() {
     return {.name = "einsum",
             .feeds = {{ElementType::f32, spread({2, 3, 4}, -1, 1)}, {ElementType::f32, spread({2, 4, 5}, -1, 1, 2)}},
@@ -257,6 +284,8 @@ void add_matrix_tests(Tests& tests) {
     add(compressed_weights_case(ElementType::u4, 0, 15));
     add(fake_quantise_case());
     add(quantised_matmul_case());
+    add(quantised_conv_case(false));
+    add(quantised_conv_case(true));
     add(einsum_case());
 }
 

@@ -10,10 +10,12 @@
 #include <span>
 #include <sstream>
 
+#include "codegen/kernels.hpp"
 #include "cuda/nvrtc_fixture.hpp"
 #include "cuda/on_device.hpp"
 #include "cuda/quantised_models.hpp"
 #include "driver/kernel_compiler.hpp"
+#include "openvino/pass/constant_folding.hpp"
 #include "program/program.hpp"
 #include "program/stored_program.hpp"
 
@@ -302,7 +304,10 @@ TEST(CudaIntegerConvolutions, WhatIsNotIntegersStaysInFloats) {
     EXPECT_EQ(count(convolved(make<v0::FakeQuantize>(x, low, high, low, high, 256), w)), 0U) << "every channel with a range of its own";
     const Output groups = make<v1::GroupConvolution>(q, weights(i8, {2, 16, 32, 3, 3}, {2, 16, 1, 1, 1}), ov::Strides{1, 1}, ov::CoordinateDiff{1, 1},
                                                      ov::CoordinateDiff{1, 1}, ov::Strides{1, 1});
-    EXPECT_EQ(count(groups), 0U);
+    EXPECT_EQ(count(groups), 1U) << "where the library takes groups";
+    const Output narrow = make<v1::GroupConvolution>(q, weights(i8, {8, 8, 8, 3, 3}, {8, 8, 1, 1, 1}), ov::Strides{1, 1}, ov::CoordinateDiff{1, 1},
+                                                     ov::CoordinateDiff{1, 1}, ov::Strides{1, 1});
+    EXPECT_EQ(count(narrow), 0U) << "few channels in a group";
     const Output transposed = make<v1::ConvolutionBackpropData>(q, weights(i8, {64, 32, 2, 2}, {1, 32, 1, 1}), ov::Strides{2, 2},
                                                                 ov::CoordinateDiff{0, 0}, ov::CoordinateDiff{0, 0}, ov::Strides{1, 1});
     EXPECT_EQ(count(transposed), 0U);
@@ -310,6 +315,179 @@ TEST(CudaIntegerConvolutions, WhatIsNotIntegersStaysInFloats) {
     EXPECT_TRUE(integer_convolutions(few, convolved(through_integers(few, 0.02, 0, i8), filters({24, 16, 3, 3}))).empty()) << "few channels";
     const auto uneven = image(40);
     EXPECT_TRUE(integer_convolutions(uneven, convolved(through_integers(uneven, 0.02, 0, i8), filters({24, 40, 3, 3}))).empty());
+}
+
+// --- A filter for each channel: a kernel of ours.
+
+Output convolved_each(const Output& x, const Output& w, const Window& window = {}) {
+    return make<v1::GroupConvolution>(x, w, window.stride, window.before, window.behind, window.dilation);
+}
+
+/// Filters of (channels, 1, 1, kernel..) with a scale for each channel.
+Output filters_each(const ov::Shape& shape, const ov::element::Type& type = i8, int zero = 0) {
+    return weights(type, shape, {shape[0], 1, 1, 1, 1}, zero);
+}
+
+/// The same weights as one constant of floats, with which nothing is computed in integers.
+Output folded(const Output& w) {
+    const auto model = std::make_shared<ov::Model>(ov::OutputVector{w}, ov::ParameterVector{});
+    ov::pass::ConstantFolding().run_on_model(model);
+    return model->get_results().front()->input_value(0);
+}
+
+/// Convolutions that a kernel runs on integers.
+std::ptrdiff_t integer_kernels(const Schedule& schedule) {
+    return std::ranges::count_if(schedule.graph.nodes, [&](const Node& node) {
+        const auto* convolution = std::get_if<Convolution>(&node.what);
+        return convolution != nullptr && is_integer(convolution->spec) && is_depthwise(convolution->spec) &&
+               schedule.places[static_cast<std::size_t>(node.outputs.front())];
+    });
+}
+
+/// A layer of such filters over what was quantised with `zero`, bias and ReLU behind it. @param filter  makes the filters
+Output layer_of_each(const Output& x, int zero, const ov::element::Type& type, const Window& window, const Output& w) {
+    return with_bias(convolved_each(through_integers(x, 0.02, zero, type), w, window), w.get_shape()[0]);
+}
+
+TEST(CudaIntegerConvolutions, AFilterForEachChannel) {
+    const std::pair<ov::Shape, Window> forms[] = {{{3, 3}, {}},
+                                                  {{3, 3}, {{2, 2}, {0, 0}, {1, 1}, {1, 1}}},
+                                                  {{5, 5}, {{2, 2}, {2, 2}, {2, 2}, {1, 1}}},
+                                                  {{3, 3}, {{1, 1}, {2, 2}, {2, 2}, {2, 2}}},
+                                                  {{1, 1}, {{1, 1}, {0, 0}, {0, 0}, {1, 1}}},
+                                                  {{7, 2}, {{2, 1}, {3, 0}, {3, 1}, {1, 1}}}};
+    for (const auto& [kernel, window] : forms) {
+        for (const std::size_t channels : {8, 24, 64}) {
+            const auto x = image(channels);
+            const ov::Shape shape{channels, 1, 1, kernel[0], kernel[1]};
+            for (const auto& [zero, type] : {std::pair{0, i8}, {-7, i8}, {128, u8}, {0, u8}}) {
+                SCOPED_TRACE(fmt::format("{}x{} of {} channels, stride {}, zero {} of {}", kernel[0], kernel[1], channels, window.stride[0], zero,
+                                         type.get_type_name()));
+                const Output y = layer_of_each(x, zero, type, window, filters_each(shape)),
+                             plain = layer_of_each(x, zero, type, window, folded(filters_each(shape)));
+                for (const Type floats : {Type::f32, Type::f16, Type::bf16}) {
+                    const auto device = std::make_shared<LibraryDevice>();
+                    const Outcome integers = run(device, x, y, floats), reference = run(device, x, plain, floats);
+                    EXPECT_EQ(integer_kernels(integers.schedule), 1) << print(integers.schedule);
+                    EXPECT_EQ(integer_kernels(reference.schedule), 0);
+                    if (floats == Type::f32) {
+                        expect_same(integers.values, reference.values, 1e-5);
+                    } else {
+                        expect_close(integers.values, reference.values, floats == Type::f16 ? kHalvesLimit : 2e-2);
+                    }
+                    EXPECT_EQ(device->problems(), std::vector<std::string>{});
+                }
+            }
+        }
+    }
+}
+
+/// An inverted bottleneck as quantised networks have it: to more channels, a filter for each, back to fewer, and what it began with is added.
+Output bottleneck(const Output& x, int zero) {
+    const Output wide = with_bias(convolved(through_integers(x, 0.02, zero, u8), filters({192, 32, 1, 1}), {{1, 1}, {0, 0}, {0, 0}, {1, 1}}), 192);
+    const Output each = layer_of_each(wide, zero, u8, {}, filters_each({192, 1, 1, 3, 3}));
+    const Output narrow = convolved(through_integers(each, 0.02, zero, u8), filters({32, 192, 1, 1}, i8, 0, 2), {{1, 1}, {0, 0}, {0, 0}, {1, 1}});
+    return make<v1::Add>(make<v1::Add>(narrow, std::make_shared<v0::Constant>(spread(f32, {1, 32, 1, 1}, -1, 1, 8))), x);
+}
+
+TEST(CudaIntegerConvolutions, ABottleneckStaysInIntegers) {
+    const auto x = image(32);
+    for (const int zero : {0, 128}) {
+        const auto device = std::make_shared<LibraryDevice>();
+        const Schedule schedule = compare_in_f16(device, x, bottleneck(x, zero), 5e-2);
+        EXPECT_EQ(integer_kernels(schedule), 1) << print(schedule);
+        // What is stored for it is bytes, with their border where zero has a number.
+        EXPECT_TRUE(std::ranges::any_of(schedule.steps, [&](const Step& step) {
+            return step.kind == Step::Kind::kernel && schedule.graph.value(step.arguments.front()).type == Type::i8;
+        })) << print(schedule);
+    }
+}
+
+TEST(CudaIntegerConvolutions, FiltersForEachChannelThatAreNoIntegers) {
+    const auto x = image(24);
+    const Output w = filters_each({24, 1, 1, 3, 3});
+    const auto count = [&](const Output& y) {
+        LibraryDevice device;
+        return integer_kernels(make_schedule(lowered({x}, y), device));
+    };
+    EXPECT_EQ(count(convolved_each(through_integers(x, 0.02, 0, i8), w)), 1);
+    EXPECT_EQ(count(convolved_each(x, w)), 0) << "weights alone";
+    EXPECT_EQ(count(convolved_each(through_integers(x, 0.02, 0, i8), folded(filters_each({24, 1, 1, 3, 3})))), 0) << "values alone";
+    EXPECT_EQ(count(convolved_each(fake_quantized(x, -0.3, 2.4), w)), 0) << "no zero among the steps";
+    EXPECT_EQ(count(convolved_each(through_integers(x, 0.02, 0, i8), weights(i8, {24, 1, 1, 3, 3}, {1, 1, 1, 3, 3}))), 0) << "a scale for each tap";
+    EXPECT_EQ(count(convolved_each(through_integers(x, 0.02, 0, i8), weights(i8, {24, 2, 1, 3, 3}, {24, 2, 1, 1, 1}))), 0) << "two for each channel";
+    const auto uneven = image(12);
+    LibraryDevice device;
+    EXPECT_EQ(integer_kernels(
+                  make_schedule(lowered({uneven}, convolved_each(through_integers(uneven, 0.02, 0, i8), filters_each({12, 1, 1, 3, 3}))), device)),
+              0)
+        << "channels not in eights";
+}
+
+TEST(CudaIntegerConvolutions, ConvInteger) {
+    const ov::CoordinateDiff pads{1, 2};
+    for (const bool known : {false, true}) {
+        for (const bool each : {false, true}) {
+            SCOPED_TRACE(fmt::format("{} zero, {}", known ? "known" : "computed", each ? "a filter for each channel" : "windows"));
+            const auto device = std::make_shared<LibraryDevice>();
+            Trial t("ConvInteger", device);
+            const auto q = t.in(u8, {2, 32, 7, 6}, 0, 255), zero = t.given(u8, {}, {131});
+            const Output shift = known ? Trial::constant(i32, {}, {131}) : Output(make<v0::Convert>(zero, i32));
+            const Output x = make<v1::Subtract>(make<v0::Convert>(q, i32), shift);
+            const auto filter = [&](int low, int high) {
+                const Output w = make<v0::Convert>(integers(i8, each ? ov::Shape{32, 1, 1, 3, 3} : ov::Shape{24, 32, 3, 3}, low, high), i32);
+                return make<v1::Subtract>(w, Trial::constant(i32, {}, {2}));
+            };
+            const auto y = [&](const Output& w) -> Output {
+                if (each) return make<v1::GroupConvolution>(x, w, ov::Strides{1, 1}, pads, pads, ov::Strides{1, 1});
+                return make<v1::Convolution>(x, w, ov::Strides{2, 1}, pads, pads, ov::Strides{1, 1});
+            };
+            const Output done = make<v1::Add>(y(filter(-120, 120)), make<v0::Convert>(zero, i32));
+            t.compare({done});
+            const auto count = [&](const Output& result) {
+                LibraryDevice like;
+                const Schedule schedule = make_schedule(lowered({q, zero}, result), like);
+                return static_cast<std::ptrdiff_t>(integer_convolutions(schedule).size()) + integer_kernels(schedule);
+            };
+            EXPECT_EQ(count(done), 1);
+            EXPECT_EQ(device->problems(), std::vector<std::string>{});
+            if (each) continue;
+            // Sums that f32 does not have are added up as the integers they are.
+            const Output large = make<v1::Add>(make<v1::Convolution>(x, make<v0::Convert>(integers(i8, {8, 32, 7, 6}, 126, 127), i32),
+                                                                     ov::Strides{1, 1}, pads, pads, ov::Strides{1, 1}),
+                                               make<v0::Convert>(zero, i32));
+            t.compare({large});
+            EXPECT_EQ(count(large), 0);
+        }
+    }
+}
+
+TEST(CudaIntegerConvolutions, OneAndThreeDimensions) {
+    for (const std::size_t rank : {1U, 3U}) {
+        ov::Shape shape{2, 32}, kernel{24, 32}, scales{24};
+        shape.insert(shape.end(), rank, 6);
+        kernel.insert(kernel.end(), rank, 3);
+        scales.insert(scales.end(), rank + 1, 1);
+        const auto x = std::make_shared<v0::Parameter>(f32, shape);
+        const Window window{ov::Strides(rank, 1), ov::CoordinateDiff(rank, 1), ov::CoordinateDiff(rank, 0), ov::Strides(rank, 1)};
+        for (const int zero : {0, 120}) {
+            const Output y = convolved(through_integers(x, 0.02, zero, zero == 0 ? i8 : u8), weights(i8, kernel, scales), window);
+            for (const Type type : {Type::f32, Type::f16}) EXPECT_EQ(expect_as_in_floats(x, y, type).size(), 1U) << rank;
+        }
+    }
+}
+
+TEST(CudaIntegerConvolutions, Groups) {
+    const auto x = image(64);
+    for (const int zero : {0, 120}) {
+        const Output q = through_integers(x, 0.02, zero, zero == 0 ? i8 : u8);
+        const Output y = convolved_each(q, weights(i8, {2, 16, 32, 3, 3}, {2, 16, 1, 1, 1}));
+        for (const Type type : {Type::f32, Type::f16}) {
+            const auto made = expect_as_in_floats(x, y, type);
+            ASSERT_EQ(made.size(), 1U);
+            EXPECT_EQ(made[0].groups, 2);
+        }
+    }
 }
 
 TEST(CudaIntegerConvolutions, WhatLiesInMemory) {
@@ -347,6 +525,12 @@ TEST(CudaIntegerConvolutions, KernelsCompileForGpus) {
             EXPECT_EQ(std::ranges::any_of(schedule.kernels, [](const std::string& text) { return text.find("VECTOR") != std::string::npos; }),
                       zero == 0);
             EXPECT_NO_THROW((void)compile_kernels(module_source(schedule).text, {.compute = 90, .threads_per_block = 256, .driver_version = 13000}));
+            for (const std::size_t size : {7U, 56U}) {
+                const auto narrow = image(32, size, size);
+                const Schedule each = make_schedule(lowered({narrow}, bottleneck(narrow, zero), {.float_type = type}), device);
+                EXPECT_EQ(integer_kernels(each), 1);
+                EXPECT_NO_THROW((void)compile_kernels(module_source(each).text, {.compute = 90, .threads_per_block = 256, .driver_version = 13000}));
+            }
         }
     }
 }
@@ -363,6 +547,23 @@ TEST_F(IntegerConvolutionsOnDevice, AreWhatTheProcessorComputes) {
                 const Outcome found = run(device_, x, y, type);
                 EXPECT_EQ(integer_convolutions(found.schedule).size(), 2U) << "the library takes no i8 here: " << print(found.schedule);
                 expect_close(found.values, run(host_, x, y, type).values, type == Type::f16 ? kHalvesLimit : 1e-3);
+            }
+        }
+    }
+}
+
+TEST_F(IntegerConvolutionsOnDevice, AFilterForEachChannel) {
+    for (const int zero : {0, 120, 128}) {
+        for (const std::size_t size : {9U, 28U, 56U}) {
+            const auto x = image(32, size, size);
+            for (const Type type : {Type::f32, Type::f16, Type::bf16}) {
+                SCOPED_TRACE(fmt::format("zero {}, {}x{}, {}", zero, size, size, to_string(type)));
+                const Outcome found = run(device_, x, bottleneck(x, zero), type);
+                EXPECT_EQ(integer_kernels(found.schedule), 1);
+                expect_close(found.values, run(host_, x, bottleneck(x, zero), type).values,
+                             type == Type::f32   ? 1e-3
+                             : type == Type::f16 ? kHalvesLimit
+                                                 : 2e-2);
             }
         }
     }

@@ -111,32 +111,47 @@ void multiply(const MatmulSpec& s, Buffers p) {
     }
 }
 
-/// Of two spatial dimensions, channels-last.
-void convolve(const ConvolutionSpec& s, Buffers p) {
-    const std::int64_t in = s.channels_in / s.groups, out = s.channels_out / s.groups;
+/// One or two spatial dimensions become three, of which the first ones have size 1.
+ConvolutionSpec with_three_dimensions(ConvolutionSpec s) {
+    while (s.in.size() < 3) {
+        for (Dims* ones : {&s.in, &s.kernel, &s.out, &s.stride, &s.dilation}) ones->insert(ones->begin(), 1);
+        for (Dims* zeros : {&s.pad_begin, &s.pad_end}) zeros->insert(zeros->begin(), 0);
+    }
+    return s;
+}
+
+/// Channels-last.
+void convolve(const ConvolutionSpec& given, Buffers p) {
+    const ConvolutionSpec s = with_three_dimensions(given);
+    const std::int64_t in = s.channels_in / s.groups, out = s.channels_out / s.groups, taps = elements(s.kernel), pixels = elements(s.out),
+                       image = elements(s.in) * s.channels_in;
     for (std::int64_t n = 0; n < s.batch; ++n) {
-        for (std::int64_t y = 0; y < s.out[0]; ++y) {
-            for (std::int64_t x = 0; x < s.out[1]; ++x) {
-                for (std::int64_t k = 0; k < s.channels_out; ++k) {
-                    double sum = 0;
-                    for (std::int64_t i = 0; i < s.kernel[0]; ++i) {
-                        const std::int64_t row = y * s.stride[0] + i * s.dilation[0] - s.pad_begin[0];
-                        if (row < 0 || row >= s.in[0]) continue;
-                        for (std::int64_t j = 0; j < s.kernel[1]; ++j) {
-                            const std::int64_t column = x * s.stride[1] + j * s.dilation[1] - s.pad_begin[1];
-                            if (column < 0 || column >= s.in[1]) continue;
-                            for (std::int64_t c = 0; c < in; ++c) {
-                                sum += get(s.type, p[0], ((n * s.in[0] + row) * s.in[1] + column) * s.channels_in + k / out * in + c) *
-                                       get(s.type, p[1], ((k * s.kernel[0] + i) * s.kernel[1] + j) * in + c);
-                            }
-                        }
-                    }
-                    const std::int64_t at = ((n * s.out[0] + y) * s.out[1] + x) * s.channels_out + k;
-                    if (s.scale) sum *= get(Type::f32, p[3], k);
-                    if (s.bias) sum += get(s.bias_type, p[s.scale ? 4 : 3], k);
-                    if (s.residual) sum += get(s.result, p.back(), at);
-                    put(s.result, p[2], at, activated(s.activation, sum));
+        for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+            // Where each tap reads; -1: outside.
+            std::vector<std::int64_t> reads;
+            for (std::int64_t tap = 0; tap < taps; ++tap) {
+                std::int64_t at = 0, pixel_left = pixel, tap_left = tap, unit = 1;
+                for (std::size_t d = 3; d-- > 0 && at >= 0;) {
+                    const std::int64_t x = pixel_left % s.out[d] * s.stride[d] + tap_left % s.kernel[d] * s.dilation[d] - s.pad_begin[d];
+                    at = x < 0 || x >= s.in[d] ? -1 : at + x * unit;
+                    unit *= s.in[d];
+                    pixel_left /= s.out[d];
+                    tap_left /= s.kernel[d];
                 }
+                reads.push_back(at);
+            }
+            for (std::int64_t k = 0; k < s.channels_out; ++k) {
+                double sum = 0;
+                for (std::int64_t tap = 0; tap < taps; ++tap) {
+                    const std::int64_t from = reads[static_cast<std::size_t>(tap)];
+                    for (std::int64_t c = 0; from >= 0 && c < in; ++c)
+                        sum += get(s.type, p[0], n * image + from * s.channels_in + k / out * in + c) * get(s.type, p[1], (k * taps + tap) * in + c);
+                }
+                const std::int64_t at = (n * pixels + pixel) * s.channels_out + k;
+                if (s.scale) sum *= get(Type::f32, p[3], k);
+                if (s.bias) sum += get(s.bias_type, p[s.scale ? 4 : 3], k);
+                if (s.residual) sum += get(s.result, p.back(), at);
+                put(s.result, p[2], at, activated(s.activation, sum));
             }
         }
     }
@@ -192,11 +207,11 @@ std::unique_ptr<LibraryCall> LibraryDevice::make(const MatmulSpec& spec) {
 }
 
 std::unique_ptr<LibraryCall> LibraryDevice::make(const ConvolutionSpec& spec) {
-    // Integers with all that cuDNN documents: channels in fours, sums that are scaled to floats.
-    const bool integers =
-        spec.type == Type::i8 && spec.channels_in % 4 == 0 && spec.channels_out % 4 == 0 && spec.groups == 1 && spec.scale && taken(spec.result);
+    // Integers with all that cuDNN documents and more: channels in fours, sums that are scaled to floats.
+    const bool integers = spec.type == Type::i8 && spec.channels_in % 4 == 0 && spec.channels_out % 4 == 0 && spec.scale && taken(spec.result);
     const bool floats = taken(spec.type) && spec.result == spec.type && !spec.scale;
-    if ((!floats && !integers) || spec.transposed || spec.kernel.size() != 2 || spec.activation == Activation::hard_swish) return nullptr;
+    if ((!floats && !integers) || spec.transposed || (spec.kernel.size() != 2 && !integers) || spec.activation == Activation::hard_swish)
+        return nullptr;
     if (takes_convolution && !takes_convolution(spec)) return nullptr;
     convolutions.push_back(spec);
     return call([spec](Buffers buffers) { convolve(spec, buffers); });

@@ -18,20 +18,45 @@ struct Share {
 
 Share share_of(const ConvolutionSpec& spec, std::int64_t enough_threads) {
     Share share;
+    const std::int64_t fewest = spec.type == Type::i8 ? 4 : 2;  // channels of a load of four bytes
     const auto threads = [&] {
         return spec.batch * spec.out[0] * ((spec.out[1] + share.columns - 1) / share.columns) * (spec.groups / share.channels);
     };
     // Taps that lie apart share no column of the input.
     if (spec.dilation[1] != 1 || spec.stride[1] >= spec.kernel[1]) share.columns = 1;
     while (share.columns > 1 && (share.columns >= 2 * spec.out[1] || threads() < enough_threads)) share.columns /= 2;
-    while (share.channels > 2 && threads() < enough_threads) share.channels /= 2;
+    while (share.channels > fewest && threads() < enough_threads) share.channels /= 2;
     return share;
 }
+
+/// A thread's neighbours of one type in registers: a union that loads and stores fill in parts of at most 16 bytes.
+struct Neighbours {
+    std::string name;
+    Type type = Type::f32;
+    std::int64_t count = 0;
+
+    [[nodiscard]] std::int64_t bytes() const { return count * bits(type) / 8; }
+    [[nodiscard]] std::int64_t unit() const { return std::min<std::int64_t>(bytes(), 16); }
+    [[nodiscard]] std::int64_t parts() const { return bytes() / unit(); }
+    [[nodiscard]] std::string definition() const {
+        return fmt::format("typedef union {{ {} w[{}]; u32 r[{}]; {} v[{}]; }} {};\n",
+                           unit() == 4   ? "u32"
+                           : unit() == 8 ? "words2"
+                                         : "words4",
+                           parts(), bytes() / 4, storage_type(type), count, name);
+    }
+    [[nodiscard]] std::string fetch(const std::string& variable, const std::string& pointer, const std::string& at) const {
+        std::string text = fmt::format("{} {};", name, variable);
+        for (std::int64_t part = 0; part < parts(); ++part)
+            text += fmt::format(" {0}.w[{1}] = load{2}({3} + ({4} + {5}));", variable, part, unit(), pointer, at, part * count / parts());
+        return text;
+    }
+};
 
 }  // namespace
 
 bool is_depthwise(const ConvolutionSpec& spec) {
-    const bool type = spec.type == Type::f16 || spec.type == Type::bf16 || spec.type == Type::f32;
+    const bool type = spec.type == Type::f16 || spec.type == Type::bf16 || spec.type == Type::f32 || (spec.type == Type::i8 && spec.scale);
     return type && !spec.transposed && spec.kernel.size() == 2 && spec.groups == spec.channels_in && spec.channels_out == spec.groups &&
            spec.groups % 8 == 0;
 }
@@ -43,37 +68,34 @@ KernelSource depthwise_kernel(const Graph& graph, const Places& places, const No
     constexpr std::int64_t kEnough = 256;  // threads of a multiprocessor
     const Share share = share_of(spec, kEnough * target.multiprocessors);
     Functions functions(graph, places);
-    const std::int64_t bytes = share.channels * bits(spec.type) / 8, unit = std::min<std::int64_t>(bytes, 16), parts = bytes / unit;
-    const std::string_view type = storage_type(spec.type);
+    const bool integers = spec.type == Type::i8;
+    const Neighbours given{"@_t", spec.type, share.channels}, factors{"@_f", Type::f32, share.channels};
+    const Neighbours result{spec.result == spec.type ? "@_t" : spec.result == Type::f32 && integers ? "@_f" : "@_o", spec.result, share.channels};
     const std::string x = functions.argument(node.inputs[0], false), w = functions.argument(node.inputs[1], false);
-    std::string bias, residual;
-    if (spec.bias) bias = functions.argument(node.inputs[2], false);
-    if (spec.residual) residual = functions.argument(node.inputs[spec.bias ? 3 : 2], false);
+    std::string scale, bias, residual;
+    std::size_t next = 2;
+    if (spec.scale) scale = functions.argument(node.inputs[next++], false);
+    if (spec.bias) bias = functions.argument(node.inputs[next++], false);
+    if (spec.residual) residual = functions.argument(node.inputs[next++], false);
     const std::string out = functions.argument(node.outputs.front(), true);
     const std::int64_t channels = spec.groups, rows = spec.in[0], columns = spec.in[1], blocks = channels / share.channels;
     const std::int64_t across = (spec.out[1] + share.columns - 1) / share.columns;
     functions.use({spec.batch, channels, rows, columns}, {rows * columns * channels, 1, columns * channels, channels});
     functions.use({spec.batch, channels, spec.out[0], spec.out[1]}, {spec.out[0] * spec.out[1] * channels, 1, spec.out[1] * channels, channels});
-    const auto fetch = [&](const std::string& name, const std::string& pointer, const std::string& at) {
-        std::string text = fmt::format("@_t {};", name);
-        for (std::int64_t part = 0; part < parts; ++part)
-            text += fmt::format(" {0}.w[{1}] = load{2}({3} + ({4} + {5}));", name, part, unit, pointer, at, part * share.channels / parts);
-        return text;
-    };
+    const std::string_view number = integers ? "i32" : "f32";  // products and their sums
     const std::string each = fmt::format("UNROLL for (int u = 0; u < {}; ++u)", share.channels);
 
     const std::int64_t threads = spec.batch * spec.out[0] * across * blocks;
-    std::string text = fmt::format("typedef union {{ {} w[{}]; u32 r[{}]; {} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n",
-                                   unit == 4   ? "u32"
-                                   : unit == 8 ? "words2"
-                                               : "words4",
-                                   parts, bytes / 4, type, share.channels, activation_expression(spec.activation, Type::f32));
+    std::string text = given.definition();
+    if (spec.scale) text += factors.definition();
+    if (result.name == "@_o") text += result.definition();
+    text += fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}\n", activation_expression(spec.activation, Type::f32));
     text += "KERNEL(@)(@_P) {\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < limit_) {\n    const idx t = (idx)t64;\n";
     text += fmt::format(
         "    const idx c = t % (idx){0} * {1}, column = t / (idx){0} % (idx){2} * {3}, row = t / (idx){4} % (idx){5}, n = t / (idx){6};\n", blocks,
         share.channels, across, share.columns, blocks * across, spec.out[0], blocks * across * spec.out[0]);
-    text += fmt::format("    f32 acc[{}][{}];\n    UNROLL for (int k = 0; k < {}; ++k) {{ {} acc[k][u] = 0; }}\n", share.columns, share.channels,
-                        share.columns, each);
+    text += fmt::format("    {} acc[{}][{}];\n    UNROLL for (int k = 0; k < {}; ++k) {{ {} acc[k][u] = 0; }}\n", number, share.columns,
+                        share.channels, share.columns, each);
     text += fmt::format(
         "    UNROLL\n    for (int i = 0; i < {}; ++i) {{\n      const idx y = row * (idx){} + i * (idx){} - (idx)({});\n      const int inside = y "
         ">= "
@@ -86,21 +108,21 @@ KernelSource depthwise_kernel(const Graph& graph, const Places& places, const No
         for (std::int64_t j = 0; j < spec.kernel[1]; ++j) offsets.insert(k * spec.stride[1] + j * spec.dilation[1]);
     }
     for (std::int64_t j = 0; j < spec.kernel[1]; ++j)
-        text +=
-            fmt::format("      {}\n", fetch(fmt::format("b{}", j), w, fmt::format("(idx)(i * {} + {}) * (idx){} + c", spec.kernel[1], j, channels)));
+        text += fmt::format("      {}\n",
+                            given.fetch(fmt::format("b{}", j), w, fmt::format("(idx)(i * {} + {}) * (idx){} + c", spec.kernel[1], j, channels)));
     for (std::int64_t at : offsets) {
         text += fmt::format(
             "      const idx x{0} = column * (idx){1} + (idx)({2});\n      const int on{0} = inside && x{0} >= 0 && x{0} < (idx){3};\n      {4}\n",
             at, spec.stride[1], at - spec.pad_begin[1], columns,
-            fetch(fmt::format("a{}", at), x, fmt::format("line + (on{0} ? x{0} : 0) * (idx){1}", at, channels)));
+            given.fetch(fmt::format("a{}", at), x, fmt::format("line + (on{0} ? x{0} : 0) * (idx){1}", at, channels)));
     }
     for (std::int64_t at : offsets)
-        text += fmt::format("      UNROLL for (int z = 0; z < {0}; ++z) a{1}.r[z] = on{1} ? a{1}.r[z] : 0u;\n", bytes / 4, at);
-    text += fmt::format("      f32 taps[{}][{}];\n", spec.kernel[1], share.channels);
+        text += fmt::format("      UNROLL for (int z = 0; z < {0}; ++z) a{1}.r[z] = on{1} ? a{1}.r[z] : 0u;\n", given.bytes() / 4, at);
+    text += fmt::format("      {} taps[{}][{}];\n", number, spec.kernel[1], share.channels);
     for (std::int64_t j = 0; j < spec.kernel[1]; ++j)
         text += fmt::format("      {} taps[{}][u] = {};\n", each, j, load(spec.type, fmt::format("b{}.v", j), "u"));
     for (std::int64_t at : offsets) {
-        text += fmt::format("      {} {{ const f32 value = {};", each, load(spec.type, fmt::format("a{}.v", at), "u"));
+        text += fmt::format("      {} {{ const {} value = {};", each, number, load(spec.type, fmt::format("a{}.v", at), "u"));
         for (std::int64_t k = 0; k < share.columns; ++k) {
             for (std::int64_t j = 0; j < spec.kernel[1]; ++j) {
                 if (k * spec.stride[1] + j * spec.dilation[1] == at) text += fmt::format(" acc[{}][u] += value * taps[{}][u];", k, j);
@@ -109,18 +131,20 @@ KernelSource depthwise_kernel(const Graph& graph, const Places& places, const No
         text += " }\n";
     }
     text += "    }\n";
-    if (spec.bias && spec.bias_type == spec.type) text += "    " + fetch("bias", bias, "c") + "\n";
-    std::string sum = "acc[k][u]";
-    if (spec.bias) sum += " + " + (spec.bias_type == spec.type ? load(spec.type, "bias.v", "u") : load(spec.bias_type, bias, "c + u"));
-    if (spec.residual) sum += " + " + load(spec.type, "added.v", "u");
+    const bool together = spec.bias && (spec.bias_type == spec.type || (spec.scale && spec.bias_type == Type::f32));
+    if (spec.scale) text += "    " + factors.fetch("scale", scale, "c") + "\n";
+    if (together) text += "    " + (spec.bias_type == spec.type ? given : factors).fetch("bias", bias, "c") + "\n";
+    std::string sum = spec.scale ? "(f32)acc[k][u] * scale.v[u]" : "acc[k][u]";
+    if (spec.bias) sum += " + " + (together ? load(spec.bias_type, "bias.v", "u") : load(spec.bias_type, bias, "c + u"));
+    if (spec.residual) sum += " + " + load(spec.result, "added.v", "u");
     text += fmt::format(
         "    UNROLL for (int k = 0; k < {}; ++k) {{\n      if (column + k < (idx){}) {{\n        const idx at = ((n * (idx){} + row) * (idx){} + "
-        "column + k) * (idx){} + c;\n        @_t o;\n",
-        share.columns, spec.out[1], spec.out[0], spec.out[1], channels);
-    if (spec.residual) text += "        " + fetch("added", residual, "at") + "\n";
-    text += fmt::format("        {} {{ const f32 r = @_a({}); {} }}\n", each, sum, store(spec.type, "o.v", "u", "r"));
-    for (std::int64_t part = 0; part < parts; ++part)
-        text += fmt::format("        store{}({} + (at + {}), o.w[{}]);\n", unit, out, part * share.channels / parts, part);
+        "column + k) * (idx){} + c;\n        {} o;\n",
+        share.columns, spec.out[1], spec.out[0], spec.out[1], channels, result.name);
+    if (spec.residual) text += "        " + result.fetch("added", residual, "at") + "\n";
+    text += fmt::format("        {} {{ const f32 r = @_a({}); {} }}\n", each, sum, store(spec.result, "o.v", "u", "r"));
+    for (std::int64_t part = 0; part < result.parts(); ++part)
+        text += fmt::format("        store{}({} + (at + {}), o.w[{}]);\n", result.unit(), out, part * share.channels / result.parts(), part);
     text += "      }\n    }\n  }\n}\n";
     return functions.finish(text, groups((threads + target.threads_per_block - 1) / target.threads_per_block, target.threads_per_block, threads));
 }

@@ -55,11 +55,12 @@ struct Fragments {
 /// One kernel per phase of a Custom node, whose outputs are placed.
 [[nodiscard]] std::vector<KernelSource> custom_kernels(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target);
 
-/// Whether depthwise_kernel() takes a convolution: one filter per channel, two spatial dimensions, 16- or 32-bit floats, channels in eights.
+/// Whether depthwise_kernel() takes a convolution: one filter per channel, two spatial dimensions, 16- or 32-bit floats or i8
+/// that are scaled, channels in eights.
 [[nodiscard]] bool is_depthwise(const ConvolutionSpec& spec);
 /// Strides that it wants of the weights (K, 1, height, width): channels side by side.
 [[nodiscard]] Dims depthwise_weight_strides(const ConvolutionSpec& spec);
-/// A depthwise convolution with all that is fused into it. X, the residual and the placed output are channels-last, the bias is placed.
+/// A depthwise convolution with all that is fused into it. X, the residual and the placed output are channels-last, scale and bias are placed.
 [[nodiscard]] KernelSource depthwise_kernel(const Graph& graph, const Places& places, const Node& node, const CodegenTarget& target);
 
 /// The forms that generated kernels run where no library does: a Compute body over the node's inputs.

@@ -198,7 +198,7 @@ ValueId CompressedRewriter::first_of_groups(ValueId part, const ViewChain& chain
                              {"Factors", fmt::format("return in0({});", at), 2, {}, {}});
 }
 
-std::optional<PackedMatrix> CompressedRewriter::matrix(ValueId id, bool transposed) {
+std::optional<PackedMatrix> CompressedRewriter::matrix(ValueId id, bool transposed, std::int64_t unit) {
     ViewChain chain;
     const auto found = compressed_behind(id, chain);
     if (!found || chain.dims.size() != 3 || chain.dims[0] != 1) return std::nullopt;
@@ -217,7 +217,7 @@ std::optional<PackedMatrix> CompressedRewriter::matrix(ValueId id, bool transpos
         if (std::any_of(differing.begin(), differing.end(), [&](const auto& one) { return one[factor]; })) break;
         made.group *= chain.factors[factor];
     }
-    if (made.group % 8 != 0) return std::nullopt;
+    if (made.group % unit != 0) return std::nullopt;
     made.weights = append(builder(), chain);
     const auto per_group = [&](ValueId part) { return first_of_groups(part, chain, made.group); };
     if (found->scale >= 0) made.scale = per_group(found->scale);

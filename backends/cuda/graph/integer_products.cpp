@@ -56,6 +56,8 @@ private:
     std::optional<ValueId> rewrite(const Node& node) override {
         if (const auto* convolution = std::get_if<Convolution>(&node.what)) {
             const ConvolutionSpec& spec = convolution->spec;
+            if (!is_plain(spec)) return std::nullopt;
+            if (spec.type == Type::i32) return of_integer_windows(node, spec);
             if (auto done = of_pixels(node, spec)) return done;
             return of_windows(node, spec);
         }
@@ -96,7 +98,7 @@ private:
         if (!weights) return std::nullopt;
         const auto zero = uniform_zero(*weights);
         if (!zero || !fits_i8(value(weights->packed), *zero)) return std::nullopt;
-        const auto made = matrix(id, transposed);
+        const auto made = matrix(id, transposed, 1);
         if (!made || made->group != k) return std::nullopt;
         return QuantisedMatrix{*made, *zero};
     }
@@ -139,9 +141,7 @@ private:
         const auto all = [](const Dims& dims, std::int64_t wanted) {
             return std::ranges::all_of(dims, [&](std::int64_t size) { return size == wanted; });
         };
-        if (spec.transposed || spec.groups != 1 || spec.bias || spec.residual || spec.activation != Activation::none || !all(spec.kernel, 1) ||
-            !all(spec.stride, 1) || !all(spec.pad_begin, 0) || !all(spec.pad_end, 0))
-            return std::nullopt;
+        if (spec.groups != 1 || !all(spec.kernel, 1) || !all(spec.stride, 1) || !all(spec.pad_begin, 0) || !all(spec.pad_end, 0)) return std::nullopt;
         MatmulSpec product;
         product.m = spec.batch * elements(spec.out);
         product.n = spec.channels_out;
@@ -166,11 +166,11 @@ private:
         return of_floats(rows, matrix, product, column, [&](ValueId sums) { return builder().transpose(builder().reshape(sums, pixels), back); });
     }
 
-    /// Convolutions of two dimensions, where a library takes their integers: it scales the sums, of which there is an i32 within it alone, and adds
-    /// what the offset comes to before it rounds them to what floats would be stored as. That is one number for each channel where the image has the
-    /// number that stands for 0 around it.
+    /// Convolutions of windows, where a library or a kernel takes their integers: it scales the sums, of which there is an i32 within it alone, and
+    /// adds what the offset comes to before it rounds them to what floats would be stored as. That is one number for each channel where the image has
+    /// the number that stands for 0 around it.
     std::optional<ValueId> of_windows(const Node& node, const ConvolutionSpec& spec) {
-        if (!has_windows(spec)) return std::nullopt;
+        if ((spec.type != Type::f32 && !is_narrow_float(spec.type)) || !has_windows(spec)) return std::nullopt;
         const std::int64_t depth = depth_of(spec);
         const auto w = quantised_matrix(builder().reshape(node.inputs[1], {1, spec.channels_out, depth}), true, depth);
         if (!w) return std::nullopt;
@@ -188,35 +188,45 @@ private:
         if (shifted) {
             bias = builder().pointwise("Correction", Type::f32, {scale, builder().reshape(sums_of_columns(rows), {spec.channels_out})},
                                        "a * (f32)b * " + literal(Type::f32, x->offset));
-            q = surrounded(q, spec, static_cast<std::int64_t>(-x->offset));
+            q = surrounded(q, spec, *x);
         } else {
             bias = builder().constant_f32({spec.channels_out}, nothing);
         }
-        return builder().convolution({q, builder().reshape(rows, {spec.channels_out, spec.channels_in, spec.kernel[0], spec.kernel[1]}), scale, bias},
-                                     std::move(scaled));
+        return builder().convolution({q, builder().reshape(rows, dims(node.inputs[1])), scale, bias}, std::move(scaled));
     }
 
     /// Whether 0 is one of the numbers that i8 stand for.
     [[nodiscard]] static bool has_zero(const Quantised& x) { return x.offset == std::nearbyint(x.offset) && x.offset >= -127 && x.offset <= 128; }
 
-    /// The image of `spec` with `number` in place of its padding.
-    ValueId surrounded(ValueId q, const ConvolutionSpec& spec, std::int64_t number) {
+    /// The image q of `spec` with what stands for 0 in place of its padding.
+    ValueId surrounded(ValueId q, const ConvolutionSpec& spec, const Quantised& x) {
         const Dims out = without_padding(spec).in;
         if (out == spec.in) return q;
         std::string outside, at;
-        for (std::size_t d = 0; d < 2; ++d) {
+        for (std::size_t d = 0; d < out.size(); ++d) {
             outside +=
                 fmt::format("{0}i{1} < (idx){2} || i{1} >= (idx){3}", d == 0 ? "" : " || ", d + 2, spec.pad_begin[d], spec.pad_begin[d] + spec.in[d]);
             at += fmt::format(", i{} - (idx){}", d + 2, spec.pad_begin[d]);
         }
-        const std::string form = "if ({}) return {}; return in0(i0, i1{});", padding = literal(Type::i32, static_cast<double>(number));
+        const std::string form = "if ({}) return {}; return in0(i0, i1{});";
+        const auto offset = static_cast<std::int64_t>(x.offset);
         Compute pad;
         pad.op = "PadIntegers";
-        pad.body = fmt::format(fmt::runtime(form), outside, padding, at);
-        pad.across = fmt::format(fmt::runtime(form), outside, fmt::format("FILLED({})", padding), at);
         pad.cost = 0;
         pad.reads = {static_cast<double>(elements(spec.in)) / static_cast<double>(elements(out))};
-        return builder().compute(Type::i8, {spec.batch, spec.channels_in, out[0], out[1]}, {q}, std::move(pad));
+        std::vector<ValueId> inputs{q};
+        if (x.zero >= 0) {
+            inputs.push_back(builder().reshape(x.zero, {1}));
+            pad.reads.push_back(1 - pad.reads[0]);
+            pad.body = fmt::format(fmt::runtime(form), outside, fmt::format("(i32)in1(0) - ({})", offset), at);
+        } else {
+            const std::string padding = literal(Type::i32, static_cast<double>(-offset));
+            pad.body = fmt::format(fmt::runtime(form), outside, padding, at);
+            pad.across = fmt::format(fmt::runtime(form), outside, fmt::format("FILLED({})", padding), at);
+        }
+        Dims dims{spec.batch, spec.channels_in};
+        dims.insert(dims.end(), out.begin(), out.end());
+        return builder().compute(Type::i8, std::move(dims), std::move(inputs), std::move(pad));
     }
 
     /// Of an image that has its padding around it.
@@ -227,21 +237,25 @@ private:
         return spec;
     }
 
-    [[nodiscard]] static std::int64_t depth_of(const ConvolutionSpec& spec) { return spec.channels_in * elements(spec.kernel); }
+    [[nodiscard]] static std::int64_t depth_of(const ConvolutionSpec& spec) { return spec.channels_in / spec.groups * elements(spec.kernel); }
 
-    /// Whether it is a plain convolution of windows of integers that fit what the libraries take.
-    [[nodiscard]] static bool has_windows(const ConvolutionSpec& spec) {
-        if ((spec.type != Type::f32 && !is_narrow_float(spec.type)) || spec.in.size() != 2 || spec.transposed || spec.groups != 1 || spec.bias ||
-            spec.residual || spec.activation != Activation::none)
-            return false;
-        const auto not_cut = [](const Dims& dims) { return std::ranges::all_of(dims, [](std::int64_t size) { return size >= 0; }); };
-        return spec.channels_in >= kLeastWindowChannels && spec.channels_in % kDepthUnit == 0 && spec.channels_out % kResultUnit == 0 &&
-               depth_of(spec) >= kLeastDepth && depth_of(spec) <= kMostDepth && not_cut(spec.pad_begin) && not_cut(spec.pad_end);
+    [[nodiscard]] static bool is_plain(const ConvolutionSpec& spec) {
+        return !spec.transposed && !spec.bias && !spec.residual && spec.activation == Activation::none;
     }
 
-    /// The sums scaled and stored as the floats are, with a bias, to which the model's is added.
+    /// Whether the windows of integers fit what the libraries take, or there is a filter for each channel.
+    [[nodiscard]] static bool has_windows(const ConvolutionSpec& spec) {
+        const auto not_cut = [](const Dims& dims) { return std::ranges::all_of(dims, [](std::int64_t size) { return size >= 0; }); };
+        if (!not_cut(spec.pad_begin) || !not_cut(spec.pad_end) || depth_of(spec) > kMostDepth) return false;
+        if (spec.groups != 1 && spec.groups == spec.channels_in && spec.groups == spec.channels_out) return true;
+        const std::int64_t channels = spec.channels_in / spec.groups;
+        return channels >= kLeastWindowChannels && channels % kDepthUnit == 0 && spec.channels_out / spec.groups % kResultUnit == 0 &&
+               depth_of(spec) >= kLeastDepth;
+    }
+
+    /// The sums scaled and stored as the floats are, of integers as f32, with a bias, to which the model's is added.
     [[nodiscard]] static ConvolutionSpec scaled_integers(ConvolutionSpec spec) {
-        spec.result = spec.type;
+        spec.result = spec.type == Type::i32 ? Type::f32 : spec.type;
         spec.type = Type::i8;
         spec.bias_type = Type::f32;
         spec.scale = spec.bias = true;
@@ -362,6 +376,44 @@ private:
         if (!spec.transpose_b) columns.transpose({0, 2, 1});
         const auto [product, sums] = multiply(append(builder(), rows), append(builder(), columns), zero, spec, is_shifted(*a));
         return is_shifted(*a) ? unshifted(product, sums, *a) : product;
+    }
+
+    /// ConvInteger. The sums leave the convolution as f32, which has every one of them where the weights are small enough for that.
+    std::optional<ValueId> of_integer_windows(const Node& node, const ConvolutionSpec& spec) {
+        if (spec.result != Type::i32 || !has_windows(spec)) return std::nullopt;
+        ViewChain filters = view_chain(graph(), node.inputs[1], [](ValueId) { return true; });
+        const auto w = converted(filters.source, true);
+        if (!w || w->zero >= 0 || !filters.in_order()) return std::nullopt;
+        const auto zero = static_cast<std::int64_t>(-w->offset);
+        if (!fits_i8(value(w->q), zero) || !are_whole_in_f32(value(w->q), zero, depth_of(spec))) return std::nullopt;
+        auto x = converted(node.inputs[0], false);
+        if (!x) return std::nullopt;
+        const ValueId q = as_i8(x->q, x->offset);
+        if (x->zero < 0 && !has_zero(*x)) return std::nullopt;
+        const bool shifted = is_shifted(*x);
+        ConvolutionSpec whole = scaled_integers(shifted ? without_padding(spec) : spec);
+        if (!takes_(whole)) return std::nullopt;
+        filters.source = less(w->q, zero);
+        const ValueId rows = append(builder(), filters);
+        const auto all = [&](float number) {
+            return builder().constant_f32({spec.channels_out}, std::vector<float>(static_cast<std::size_t>(spec.channels_out), number));
+        };
+        const ValueId sums = builder().cast(builder().convolution({surrounded(q, spec, *x), rows, all(1), all(0)}, std::move(whole)), Type::i32);
+        if (!shifted) return sums;
+        Dims column(spec.in.size() + 2, 1);
+        column[1] = spec.channels_out;
+        return unshifted(sums, builder().reshape(sums_of_columns(builder().reshape(rows, {1, spec.channels_out, depth_of(spec)})), column), *x);
+    }
+
+    /// Whether f32 has each sum of i8 times `depth` neighbours among weights less their zero.
+    [[nodiscard]] static bool are_whole_in_f32(const Value& weights, std::int64_t zero, std::int64_t depth) {
+        constexpr std::int64_t kMost = (std::int64_t{1} << 24) / 128;
+        for (std::int64_t row = 0; row < elements(weights.dims); row += depth) {
+            std::int64_t size = 0;
+            for (std::int64_t k = row; k < row + depth; ++k) size += std::abs(as_integer(weights.constant.data[k], weights.type) - zero);
+            if (size > kMost) return false;
+        }
+        return true;
     }
 
     [[nodiscard]] static bool is_shifted(const Quantised& a) { return a.offset != 0 || a.zero >= 0; }

@@ -45,9 +45,9 @@ struct FuseOptions {
 [[nodiscard]] Graph pad_depths(Graph graph, const std::function<bool(const ConvolutionSpec&)>& taken = {});
 
 /// Products of many rows of quantised values, behind FakeQuantize or as 8-bit integers with a scale and a zero point, with 8-bit weights (or of such
-/// integers alone) become products of i8 with sums in i32, and a pass over those; convolutions of two dimensions become such of i8 whose sums the
-/// library scales. Of the model's order: simplify() behind.
-/// @param takes  asked with each convolution of i8 whether a library takes it: floats have more than the plain kernel
+/// integers alone) become products of i8 with sums in i32, and a pass over those; convolutions become such of i8 whose sums the library or the kernel
+/// scales. Of the model's order: simplify() behind.
+/// @param takes  asked with each convolution of i8 whether a library or a kernel of its own takes it: floats have more than the plain kernel
 [[nodiscard]] Graph integer_products(Graph graph, const std::function<bool(const ConvolutionSpec&)>& takes);
 
 /// FakeQuantize's expression of its inputs a to e, by which integer_products() knows it and its levels.

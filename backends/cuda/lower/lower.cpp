@@ -296,7 +296,7 @@ bool is_weight(const ov::Output<const ov::Node>& value, int depth = 0) {
     for (const auto& reader : value.get_target_inputs()) {
         const ov::Node* node = reader.get_node();
         const std::string_view type = node->get_type_name();
-        if (type == "MatMul" || type == "Gather" || type == "Convolution") return true;
+        if (type == "MatMul" || type == "Gather" || type == "Convolution" || type == "GroupConvolution") return true;
         const bool passes = type == "Convert" || type == "Subtract" || type == "Multiply" || type == "Reshape" || type == "Transpose";
         if (passes && depth < 8 && is_weight(node->output(0), depth + 1)) return true;
     }

@@ -10,6 +10,7 @@
 
 #include "ai_vmm/elements.hpp"
 #include "base/hash.hpp"
+#include "codegen/kernels.hpp"
 #include "codegen/stem.hpp"
 #include "codegen/transposed.hpp"
 #include "graph/passes.hpp"
@@ -82,6 +83,7 @@ bool Schedule::has_host_steps() const {
 Schedule make_schedule(Graph graph, Device& device) {
     std::vector<std::pair<ConvolutionSpec, bool>> asked;  // a network has the same ones many times
     const auto takes = [&](const ConvolutionSpec& spec) {
+        if (is_depthwise(spec)) return true;
         const auto known = std::ranges::find(asked, spec, [](const auto& one) { return one.first; });
         return known != asked.end() ? known->second : asked.emplace_back(spec, device.takes(spec)).second;
     };

@@ -75,6 +75,7 @@ void Scheduler::run_depthwise(int n) {
     require_own_layout(n, 0, x);
     require_own_layout(n, 1, depthwise_weight_strides(spec));
     std::size_t k = 2;
+    if (spec.scale) require_own_layout(n, k++, {1});
     if (spec.bias) require_own_layout(n, k++, {1});
     const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
     const Dims out = strides_in_order(value(output).dims, channels_last_order(4));
