@@ -59,7 +59,7 @@ find "$out/bin" "$out/lib" -type f ! -name "*.json" | while read -r file; do
   patchelf --set-rpath "$rpath" "$file"
 done
 
-cp "$root"/scripts/{gpu_check.sh,race_reports.py} "$out/scripts/"
+cp "$root"/scripts/gpu_check.sh "$out/scripts/"
 cp "$root"/bench/*.py "$out/bench/"
 cp "$root"/tests/conformance/expected/*.txt "$out/tests/conformance/expected/"
 cp -r "$build/node_cases" "$out/"

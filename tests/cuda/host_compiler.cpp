@@ -98,13 +98,26 @@ std::string host_source(const std::string& source) {
     return result + source.substr(copied);
 }
 
-std::string host_compiler_missing() {
-    return std::filesystem::exists(AI_VMM_HOST_C_COMPILER) ? "" : "the reference needs " AI_VMM_HOST_C_COMPILER ", which is not installed";
+namespace {
+
+/// What the build found, or where that is not on this machine, what is.
+const std::string& host_compiler() {
+    static const std::string found = [] {
+        for (const char* path : {AI_VMM_HOST_C_COMPILER, "/usr/bin/tcc", "/usr/bin/gcc", "/usr/bin/cc"}) {
+            if (std::filesystem::exists(path)) return std::string(path);
+        }
+        return std::string();
+    }();
+    return found;
 }
+
+}  // namespace
+
+std::string host_compiler_missing() { return host_compiler().empty() ? "the reference needs tcc or gcc, and neither is installed" : ""; }
 
 std::string compile_host_library(const std::string& c_source, bool& compiled) {
     namespace fs = std::filesystem;
-    std::vector<std::string> command{AI_VMM_HOST_C_COMPILER};
+    std::vector<std::string> command{host_compiler()};
     if (command[0].ends_with("tcc")) {
         command.insert(command.end(), {"-w", "-shared"});
     } else {

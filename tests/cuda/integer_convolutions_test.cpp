@@ -54,12 +54,8 @@ std::shared_ptr<LibraryDevice> refusing(const std::function<bool(const Convoluti
 
 /// The convolutions of i8 that are run.
 std::vector<ConvolutionSpec> integer_convolutions(const Schedule& schedule) {
-    std::vector<ConvolutionSpec> found;
-    for (const Step& step : schedule.steps) {
-        if (step.kind != Step::Kind::library) continue;
-        const auto* spec = std::get_if<ConvolutionSpec>(&schedule.specs.at(step.index));
-        if (spec != nullptr && is_integer(*spec)) found.push_back(*spec);
-    }
+    std::vector<ConvolutionSpec> found = specs_of<ConvolutionSpec>(schedule);
+    std::erase_if(found, [](const ConvolutionSpec& spec) { return !is_integer(spec); });
     return found;
 }
 
@@ -225,6 +221,18 @@ TEST(CudaIntegerConvolutions, OneKernelStandsBetweenTwo) {
             EXPECT_EQ(outcome.schedule.steps.size(), 5U) << print(outcome.schedule);
         }
     }
+}
+
+TEST(CudaIntegerConvolutions, EqualOnesShareTheLibrarysCall) {
+    const auto x = image();
+    const Output first = with_bias(convolved(through_integers(x, 0.02, 0, i8), filters({64, 64, 3, 3})), 64);
+    const Output y = with_bias(convolved(through_integers(first, 0.05, 0, i8), filters({64, 64, 3, 3}, i8, 0, 2)), 64);
+    EXPECT_EQ(expect_as_in_floats(x, y, Type::f16).size(), 2U);
+    LibraryDevice device;
+    const Schedule schedule = make_schedule(lowered({x}, y, {.float_type = Type::f16}), device);
+    ASSERT_EQ(schedule.calls.size(), 2U);
+    EXPECT_EQ(schedule.calls.begin()->second, schedule.calls.rbegin()->second);
+    EXPECT_EQ(device.convolutions.size(), 2U) << "asked whether it takes it, and made";
 }
 
 TEST(CudaIntegerConvolutions, AResidualIsAdded) {

@@ -27,12 +27,12 @@ using ov::element::i32;
 using ov::element::i8;
 using ov::element::u8;
 
-/// Products of i8 that the library is given.
+/// Products of i8 that the library runs.
 std::vector<MatmulSpec> integer_products_of(const ov::OutputVector& inputs, const Output& y, const LowerOptions& options = {}) {
     LibraryDevice device;
-    (void)make_schedule(lowered(inputs, y, options), device);
-    std::erase_if(device.matmuls, [](const MatmulSpec& spec) { return spec.type != Type::i8; });
-    return device.matmuls;
+    std::vector<MatmulSpec> found = specs_of<MatmulSpec>(make_schedule(lowered(inputs, y, options), device));
+    std::erase_if(found, [](const MatmulSpec& spec) { return spec.type != Type::i8; });
+    return found;
 }
 
 TEST(CudaIntegers, BehindFakeQuantize) {
@@ -71,7 +71,7 @@ TEST(CudaIntegers, OneKernelStandsBetweenTwoProducts) {
     LibraryDevice device;
     const Schedule schedule = make_schedule(lowered({x}, y), device);
     EXPECT_EQ(schedule.steps.size(), 5U) << print(schedule);
-    EXPECT_EQ(std::ranges::count_if(device.matmuls, [](const MatmulSpec& spec) { return spec.type == Type::i8; }), 2);
+    EXPECT_EQ(std::ranges::count_if(specs_of<MatmulSpec>(schedule), [](const MatmulSpec& spec) { return spec.type == Type::i8; }), 2);
 }
 
 Output convolution(const Output& x, const Output& w, std::ptrdiff_t pad = 0) {

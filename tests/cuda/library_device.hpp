@@ -4,9 +4,11 @@
 #pragma once
 
 #include <functional>
+#include <variant>
 #include <vector>
 
 #include "cuda/host_device.hpp"
+#include "program/schedule.hpp"
 
 namespace ai_vmm::cuda::test {
 
@@ -22,11 +24,22 @@ public:
     std::function<bool(const AttentionSpec&)> takes_attention;
     /// Whether a convolution that could be taken is. Default: all.
     std::function<bool(const ConvolutionSpec&)> takes_convolution;
-    /// What was made, in order; of a network's convolutions of integers each is asked for once more before.
+    /// What was made, in order: equal ones of a network once, and each of its convolutions of integers once more before.
     std::vector<MatmulSpec> matmuls;
     std::vector<ConvolutionSpec> convolutions;
     std::vector<AttentionSpec> attentions;
 };
+
+/// Specifications of the library's steps that a schedule runs, in order.
+template <typename Spec>
+std::vector<Spec> specs_of(const Schedule& schedule) {
+    std::vector<Spec> found;
+    for (const Step& step : schedule.steps) {
+        if (step.kind != Step::Kind::library) continue;
+        if (const auto* spec = std::get_if<Spec>(&schedule.specs.at(step.index))) found.push_back(*spec);
+    }
+    return found;
+}
 
 /// A device with the schedule of a GPU with tensor cores, whose kernels run on the processor in their plain form.
 class WithTensorCores : public LibraryDevice {

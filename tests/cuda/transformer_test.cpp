@@ -64,8 +64,18 @@ public:
     [[nodiscard]] Graph lowered(const ov::OutputVector& results, Type type) const {
         return lower(with_shapes(*std::make_shared<ov::Model>(results, parameters_), {}), {.float_type = type});
     }
-    /// Runs on `device` and compares with OpenVINO. @returns the schedule's steps: "Matmul", "Attention", or a kernel's label
+    /// Runs on `device` and compares with OpenVINO. @returns the schedule's steps: "Matmul", "Attention", or "kernel"
     std::vector<std::string> run(const std::shared_ptr<LibraryDevice>& device, const ov::OutputVector& results, Type type, double tolerance) const {
+        const Schedule schedule = compare(device, results, type, tolerance);
+        std::vector<std::string> steps;
+        for (const Step& step : schedule.steps) {
+            steps.push_back(step.kind == Step::Kind::library ? std::string(op_name(schedule.graph.nodes[static_cast<std::size_t>(step.index)]))
+                                                             : std::string("kernel"));
+        }
+        return steps;
+    }
+    /// The same. @returns the schedule
+    Schedule compare(const std::shared_ptr<LibraryDevice>& device, const ov::OutputVector& results, Type type, double tolerance) const {
         const auto program = std::make_shared<const Program>(device, lowered(results, type), std::make_shared<WeightStore>(device));
         Execution execution(program);
         const Schedule& schedule = program->schedule();
@@ -92,12 +102,7 @@ public:
                 worst = std::max(worst, static_cast<double>(std::abs(got[i] - expected[i])) / (1 + static_cast<double>(std::abs(expected[i]))));
             EXPECT_LE(worst, tolerance) << "output " << k << "\n" << print(schedule);
         }
-        std::vector<std::string> steps;
-        for (const Step& step : schedule.steps) {
-            steps.push_back(step.kind == Step::Kind::library ? std::string(op_name(schedule.graph.nodes[static_cast<std::size_t>(step.index)]))
-                                                             : std::string("kernel"));
-        }
-        return steps;
+        return schedule;
     }
 
 private:
@@ -195,18 +200,20 @@ TEST(CudaTransformer, TheLastLayerIsForTheTokenThatIsRead) {
             const Output x = m.input({kBatch, kLength, kWidth}), mask = m.input({kBatch, 1, 1, kLength});
             const auto vision = std::make_shared<LibraryDevice>(), text = std::make_shared<LibraryDevice>();
             const double tolerance = type == Type::f16 ? kHalf : 1e-5;
-            (void)m.run(vision, {m.linear(ways[way](m.norm(vision_layer(m, vision_layer(m, x)), kWidth)), kWidth, 10)}, type, tolerance);
-            (void)m.run(text, {m.linear(ways[way](text_layer(m, text_layer(m, x, mask), mask)), kWidth, 10)}, type, tolerance);
-            const auto all = [](const LibraryDevice& device) {
-                return std::ranges::count_if(device.matmuls, [](const MatmulSpec& spec) { return spec.batch == 1 && spec.m == kBatch * kLength; });
+            const Schedule of_vision =
+                m.compare(vision, {m.linear(ways[way](m.norm(vision_layer(m, vision_layer(m, x)), kWidth)), kWidth, 10)}, type, tolerance);
+            const Schedule of_text = m.compare(text, {m.linear(ways[way](text_layer(m, text_layer(m, x, mask), mask)), kWidth, 10)}, type, tolerance);
+            const auto all = [](const Schedule& schedule) {
+                return std::ranges::count_if(specs_of<MatmulSpec>(schedule),
+                                             [](const MatmulSpec& spec) { return spec.batch == 1 && spec.m == kBatch * kLength; });
             };
             // Four of the layer before, and what gives keys and values: with the queries in one product, or two.
-            EXPECT_EQ(all(*vision), 5);
-            EXPECT_EQ(all(*text), 5);
+            EXPECT_EQ(all(of_vision), 5);
+            EXPECT_EQ(all(of_text), 5);
             // Attention of few queries is a kernel of its own.
             if (type == Type::f16) {
-                EXPECT_EQ(vision->attentions.size(), 1U);
-                EXPECT_EQ(text->attentions.size(), 1U);
+                EXPECT_EQ(specs_of<AttentionSpec>(of_vision).size(), 1U);
+                EXPECT_EQ(specs_of<AttentionSpec>(of_text).size(), 1U);
             }
         }
     }
@@ -231,12 +238,13 @@ TEST(CudaTransformer, RowsThatAreReadElsewhereAreComputed) {
     const auto scalar = [](std::int64_t at) { return make<v0::Constant>(ov::element::i64, ov::Shape{}, at); };
     const Output layers = vision_layer(m, vision_layer(m, x)), token = make<v8::Gather>(layers, scalar(0), scalar(1));
     const auto both = std::make_shared<LibraryDevice>(), across = std::make_shared<LibraryDevice>();
-    (void)m.run(both, {m.linear(token, kWidth, 16), layers}, Type::f32, 1e-5);
-    EXPECT_EQ(std::ranges::count_if(both->matmuls, [](const MatmulSpec& spec) { return spec.m == kBatch * kLength; }), 8);
+    const auto of_all = [](const Schedule& schedule) {
+        return std::ranges::count_if(specs_of<MatmulSpec>(schedule), [](const MatmulSpec& spec) { return spec.m == kBatch * kLength; });
+    };
+    EXPECT_EQ(of_all(m.compare(both, {m.linear(token, kWidth, 16), layers}, Type::f32, 1e-5)), 8);
     // Normalised over tokens: each needs all.
     const Output mixed = make<v6::MVN>(layers, Model::ints({1}), true, 1e-5F, MVNEpsMode::INSIDE_SQRT);
-    (void)m.run(across, {m.linear(make<v8::Gather>(mixed, scalar(0), scalar(1)), kWidth, 16)}, Type::f32, 1e-4);
-    EXPECT_EQ(std::ranges::count_if(across->matmuls, [](const MatmulSpec& spec) { return spec.m == kBatch * kLength; }), 8);
+    EXPECT_EQ(of_all(m.compare(across, {m.linear(make<v8::Gather>(mixed, scalar(0), scalar(1)), kWidth, 16)}, Type::f32, 1e-4)), 8);
     // Half of the features are not half of the rows.
     const Output half = make<v8::Slice>(m.linear(x, kWidth, kWidth), Model::ints({0}), Model::ints({kWidth / 2}), Model::ints({1}), Model::ints({2}));
     (void)m.run(std::make_shared<LibraryDevice>(), {m.linear(half, kWidth / 2, 16)}, Type::f32, 1e-5);
@@ -244,8 +252,8 @@ TEST(CudaTransformer, RowsThatAreReadElsewhereAreComputed) {
 
 TEST(CudaTransformer, SumsOfLayersAreWide) {
     // How many products that something is added to store this type.
-    const auto stored = [](const LibraryDevice& device, Type type) {
-        return std::ranges::count_if(device.matmuls, [&](const MatmulSpec& spec) {
+    const auto stored = [](const Schedule& schedule, Type type) {
+        return std::ranges::count_if(specs_of<MatmulSpec>(schedule), [&](const MatmulSpec& spec) {
             return spec.residual && spec.result == type && spec.bias_type == type && spec.type != Type::f32;
         });
     };
@@ -256,13 +264,13 @@ TEST(CudaTransformer, SumsOfLayersAreWide) {
         const double tolerance = (type == Type::f16 ? 1 : 8) * kHalf;  // bf16 has three bits less
         const Output embedded = Model::times(x, Model::number(0.5));
         const Output layers = vision_layer(m, vision_layer(m, embedded));
-        (void)m.run(vision, {layers}, type, tolerance);
-        EXPECT_EQ(stored(*vision, Type::f32), 4);
-        EXPECT_EQ(stored(*vision, type), 0);
+        const Schedule of_vision = m.compare(vision, {layers}, type, tolerance);
+        EXPECT_EQ(stored(of_vision, Type::f32), 4);
+        EXPECT_EQ(stored(of_vision, type), 0);
         // What is normalised is no sum of many.
-        (void)m.run(text, {text_layer(m, text_layer(m, x, mask), mask)}, type, tolerance);
-        EXPECT_EQ(stored(*text, Type::f32), 0);
-        EXPECT_EQ(stored(*text, type), 4);
+        const Schedule of_text = m.compare(text, {text_layer(m, text_layer(m, x, mask), mask)}, type, tolerance);
+        EXPECT_EQ(stored(of_text, Type::f32), 0);
+        EXPECT_EQ(stored(of_text, type), 4);
         // Products, views and joins that read such sums, and an output in the middle.
         const Output rows = Model::reshape(Model::transpose(layers, {1, 0, 2}), {kLength, kBatch * kWidth});
         const Output middle = vision_layer(m, x);
@@ -397,10 +405,10 @@ TEST(CudaTransformer, ProductsReadTwiceAreComputedOnce) {
     const auto device = std::make_shared<LibraryDevice>();
     const Output y = make<v0::MatMul>(x, m.weight({kWidth, kInner}));
     const Output flat = Model::reshape(y, {32, kInner}), turned = Model::transpose(flat, {1, 0});
-    (void)m.run(device,
-                {Model::times(turned, Model::number(3)), make<v0::Relu>(flat), Model::add(Model::transpose(y, {1, 0, 2}), m.weight({kInner}))},
-                Type::f32, 1e-5);
-    EXPECT_EQ(device->matmuls.size(), 1U);
+    const Schedule schedule = m.compare(
+        device, {Model::times(turned, Model::number(3)), make<v0::Relu>(flat), Model::add(Model::transpose(y, {1, 0, 2}), m.weight({kInner}))},
+        Type::f32, 1e-5);
+    EXPECT_EQ(specs_of<MatmulSpec>(schedule).size(), 1U);
 }
 
 TEST(CudaTransformer, ProductsOfOneMatrixAreOne) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <future>
 #include <optional>
 
 #include "ai_vmm/error.hpp"
@@ -125,8 +126,9 @@ std::vector<std::string> native_precisions(int compute) {
 }
 
 std::string driver_description() {
+    std::future<std::string> asked = std::async(std::launch::async, driver_release);  // NVML opens while the driver does
     const auto& api = CudaApi::get();
-    const auto release = driver_release();
+    const std::string release = asked.get();
     return "CUDA " + cuda_version(api.version) + (release.empty() ? "" : ", driver " + release);
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.hpp"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
+#include "program/library_calls.hpp"
 
 namespace ai_vmm::cuda {
 namespace {
@@ -260,8 +261,9 @@ Program::Program(std::shared_ptr<Device> device, StoredProgram stored, std::shar
         stream->synchronize();
         base::log_debug(fmt::format("cuda: {} bytes of weights of a stored program are there", schedule_.weight_bytes));
     });
+    LibraryCalls calls(*device_);
     for (const auto& [node, spec] : schedule_.specs) {
-        std::shared_ptr<LibraryCall> call = std::visit([&](const auto& which) -> std::shared_ptr<LibraryCall> { return device_->make(which); }, spec);
+        std::shared_ptr<LibraryCall> call = std::visit([&](const auto& which) { return calls.make(which); }, spec);
         if (!call) throw Error(ErrorCode::data_loss, ErrorCategory::compilation, "a stored program needs a call that the library does not take");
         schedule_.workspace_bytes = std::max(schedule_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
         schedule_.calls[node] = std::move(call);
@@ -404,6 +406,7 @@ std::vector<Execution::Segment> Execution::segments() const {
 }
 
 std::unique_ptr<RecordedGraph> Execution::record(const std::function<void()>& work) {
+    const auto begin = std::chrono::steady_clock::now();
     stream_->begin_recording();
     try {
         work();
@@ -414,7 +417,10 @@ std::unique_ptr<RecordedGraph> Execution::record(const std::function<void()>& wo
         }
         throw;
     }
-    return stream_->end_recording();
+    std::unique_ptr<RecordedGraph> recorded = stream_->end_recording();
+    base::log_debug(
+        fmt::format("cuda: recorded in {:.1f} ms", std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count()));
+    return recorded;
 }
 
 void Execution::run_host(const Step& step, const std::vector<DevicePtr>& roots) {

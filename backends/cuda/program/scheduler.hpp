@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "program/library_calls.hpp"
 #include "program/schedule.hpp"
 
 namespace ai_vmm::cuda {
@@ -32,7 +33,7 @@ struct NoAttention {
 /// Of one graph: decides what is stored and where, asks the device for library calls, generates kernels, and plans the memory. Used once.
 class Scheduler {
 public:
-    Scheduler(Graph graph, Device& device) : device_(device), target_(target_of(device)) { out_.graph = std::move(graph); }
+    Scheduler(Graph graph, Device& device) : device_(device), calls_(device), target_(target_of(device)) { out_.graph = std::move(graph); }
     Schedule run();
 
 private:
@@ -101,23 +102,24 @@ private:
     /// require_layout(), and an address that 16-byte accesses take.
     void require_own_layout(int n, std::size_t k, const Dims& strides);
     template <typename Spec>
-    std::unique_ptr<LibraryCall> make_call(int n, const Spec& spec) {
-        auto call = device_.make(spec);
+    std::shared_ptr<LibraryCall> make_call(int n, const Spec& spec) {
+        auto call = calls_.make(spec);
         if (call) out_.specs.insert_or_assign(n, spec);
         return call;
     }
-    void finish_library(int n, std::unique_ptr<LibraryCall> call);
+    void finish_library(int n, std::shared_ptr<LibraryCall> call);
     /// The library refused the node with all that was fused into it: the product or convolution alone, then one elementwise kernel for the rest.
     bool run_bare(int n);
-    std::unique_ptr<LibraryCall> matmul_call(int n);
-    std::unique_ptr<LibraryCall> convolution_call(int n);
+    std::shared_ptr<LibraryCall> matmul_call(int n);
+    std::shared_ptr<LibraryCall> convolution_call(int n);
     void run_skinny(int n);
     void run_packed(int n);
     /// Few keys, or few queries.
     void run_generated_attention(int n);
-    std::unique_ptr<LibraryCall> attention_call(int n);
+    std::shared_ptr<LibraryCall> attention_call(int n);
     void plan();
     Device& device_;
+    LibraryCalls calls_;
     Schedule out_;
     CodegenTarget target_;
     std::set<ValueId> outputs_;  // the graph's, and what those of `shown_` show

@@ -19,7 +19,7 @@
 namespace ai_vmm::cuda {
 
 void Scheduler::visit_library(int n) {
-    std::unique_ptr<LibraryCall> call;
+    std::shared_ptr<LibraryCall> call;
     Node& node = graph().nodes[static_cast<std::size_t>(n)];
     const ValueId output = node.outputs.front();
     const bool empty = elements(value(output).dims) == 0 ||
@@ -165,7 +165,7 @@ void Scheduler::require_own_layout(int n, std::size_t k, const Dims& strides) {
     copy_into(n, k, strides);
 }
 
-void Scheduler::finish_library(int n, std::unique_ptr<LibraryCall> call) {
+void Scheduler::finish_library(int n, std::shared_ptr<LibraryCall> call) {
     out_.workspace_bytes = std::max(out_.workspace_bytes, static_cast<std::int64_t>(call->workspace_bytes()));
     out_.calls[n] = std::move(call);
     const Node& done = graph().nodes[static_cast<std::size_t>(n)];
@@ -213,7 +213,7 @@ bool Scheduler::run_bare(int n) {
     grow_with(product, false);
     consumers_[static_cast<std::size_t>(product)] = {{n, 0}};
     const int added = static_cast<int>(graph().nodes.size() - 1);
-    std::unique_ptr<LibraryCall> call = matmul ? matmul_call(added) : convolution_call(added);
+    std::shared_ptr<LibraryCall> call = matmul ? matmul_call(added) : convolution_call(added);
     if (!call) return false;
     finish_library(added, std::move(call));
 
@@ -272,7 +272,7 @@ bool Scheduler::run_bare(int n) {
     return true;
 }
 
-std::unique_ptr<LibraryCall> Scheduler::matmul_call(int n) {
+std::shared_ptr<LibraryCall> Scheduler::matmul_call(int n) {
     Node& node = graph().nodes[static_cast<std::size_t>(n)];
     MatmulSpec spec = std::get<Matmul>(node.what).spec;
     const auto fit = [&](std::size_t k, std::int64_t& row_stride, std::int64_t& batch_stride, bool& transpose) {
@@ -313,7 +313,7 @@ std::unique_ptr<LibraryCall> Scheduler::matmul_call(int n) {
     return call;
 }
 
-std::unique_ptr<LibraryCall> Scheduler::convolution_call(int n) {
+std::shared_ptr<LibraryCall> Scheduler::convolution_call(int n) {
     const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
     auto call = make_call(n, spec);
     if (!call) return nullptr;
@@ -405,7 +405,7 @@ void Scheduler::run_generated_attention(int n) {
     emit(few_queries ? few_queries_kernel(node, spec, target_) : short_attention_kernel(node, spec, fragments, target_), node);
 }
 
-std::unique_ptr<LibraryCall> Scheduler::attention_call(int n) {
+std::shared_ptr<LibraryCall> Scheduler::attention_call(int n) {
     AttentionSpec spec = std::get<Attention>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
     // Libraries know no masks that come round again.
     if (spec.mask && value(graph().nodes[static_cast<std::size_t>(n)].inputs[3]).dims[0] != 1 &&
