@@ -3,12 +3,14 @@
 
 #include <future>
 #include <system_error>
+#include <utility>
 
 #include "ai_vmm/error.hpp"
 #include "base/log.hpp"
 #include "driver/choice_store.hpp"
 #include "driver/driver_device.hpp"
 #include "driver/nvrtc.hpp"
+#include "libraries/library_files.hpp"
 #include "libraries/vendor_libraries.hpp"
 
 namespace ai_vmm::cuda {
@@ -22,7 +24,8 @@ class Gpu final : public DriverDevice {
     }
 
 public:
-    explicit Gpu(int ordinal) : DriverDevice(ordinal) {
+    /// @param files  the libraries' files are being opened
+    Gpu(int ordinal, std::future<void> files) : DriverDevice(ordinal), files_(std::move(files)) {
         const auto store = std::make_shared<const ChoiceStore>(capabilities(), driver_version());
         libraries_ = std::make_unique<VendorLibraries>(
             *this, true,
@@ -65,11 +68,20 @@ public:
     void add_choices(std::string_view bytes) override { (void)libraries_->add_choices(bytes); }
 
 private:
+    std::future<void> files_;
     std::unique_ptr<VendorLibraries> libraries_;
 };
 
 }  // namespace
 
-std::shared_ptr<Device> open_gpu(int ordinal) { return std::make_shared<Gpu>(ordinal); }
+std::shared_ptr<Device> open_gpu(int ordinal) {
+    // Their files are read and linked while the driver makes the context, which takes as long.
+    std::future<void> files;
+    try {
+        files = std::async(std::launch::async, [] { (void)cudnn_file(); });
+    } catch (const std::system_error&) {  // no thread: they are opened when they are needed
+    }
+    return std::make_shared<Gpu>(ordinal, std::move(files));
+}
 
 }  // namespace ai_vmm::cuda

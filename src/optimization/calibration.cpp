@@ -249,16 +249,32 @@ std::vector<Plan> plans_of(std::span<const TensorInfo> infos, const ModelProfile
 }
 
 /// A few waves along each of two axes with a little noise, in [0, 1]: what photographs, spectrograms and recordings are nearer to than noise.
+/// The sine of a sum is put together from those of columns and of the row: images have many elements, and sines take long.
 class Waves {
 public:
-    explicit Waves(Random& random) : random_(random) {
+    Waves(Random& random, std::size_t width) : random_(random), columns_(width) {
         for (Wave& wave : waves_)
             wave = {random.between(0.3, 6), random.between(0.3, 6), random.between(0, 2 * std::numbers::pi), random.between(0.2, 1)};
         for (const Wave& wave : waves_) sum_ += wave.height;
+        for (std::size_t x = 0; x < width; ++x) {
+            for (std::size_t k = 0; k < waves_.size(); ++k)
+                columns_[x][k] = Turn::by(2 * std::numbers::pi * waves_[k].x * static_cast<double>(x) / static_cast<double>(width));
+        }
     }
-    double at(double x, double y, double phase) {
+    /// Goes to a row, in which `phases` values lie at each x. @param y  in [0, 1)
+    void go_to(double y, std::size_t first_phase, std::size_t phases) {
+        rows_.resize(phases);
+        for (std::size_t p = 0; p < phases; ++p) {
+            const double shift = 0.7 * static_cast<double>(first_phase + p);
+            for (std::size_t k = 0; k < waves_.size(); ++k) rows_[p][k] = Turn::by(2 * std::numbers::pi * waves_[k].y * y + waves_[k].phase + shift);
+        }
+    }
+    double at(std::size_t x, std::size_t phase) {
         double value = 0;
-        for (const Wave& wave : waves_) value += wave.height * std::sin(2 * std::numbers::pi * (wave.x * x + wave.y * y) + wave.phase + phase);
+        for (std::size_t k = 0; k < waves_.size(); ++k) {
+            const Turn &a = columns_[x][k], &b = rows_[phase][k];
+            value += waves_[k].height * (a.sine * b.cosine + a.cosine * b.sine);
+        }
         return std::clamp(0.5 + 0.5 * value / sum_ + 0.02 * random_.normal(), 0.0, 1.0);
     }
 
@@ -266,9 +282,15 @@ private:
     struct Wave {
         double x, y, phase, height;
     };
-    std::array<Wave, 5> waves_{};
+    struct Turn {
+        double sine, cosine;
+        static Turn by(double angle) { return {std::sin(angle), std::cos(angle)}; }
+    };
+    static constexpr std::size_t kWaves = 5;
+    std::array<Wave, kWaves> waves_{};
     double sum_ = 0;
     Random& random_;
+    std::vector<std::array<Turn, kWaves>> columns_, rows_;
 };
 
 void fill_image(Tensor& tensor, int set, Random& random) {
@@ -283,15 +305,19 @@ void fill_image(Tensor& tensor, int set, Random& random) {
     static constexpr std::array<std::pair<double, double>, 3> kRanges{{{0, 1}, {-2.1, 2.6}, {0, 255}}};
     auto [low, high] = kRanges[static_cast<std::size_t>(set) % kRanges.size()];
     if (wide) std::tie(low, high) = tensor.type() == ElementType::u8 ? std::make_pair(0.0, 255.0) : std::make_pair(-128.0, 127.0);
-    const bool noise = set % 4 == 3;
-    Waves waves(random);
-    for (std::size_t i = 0; i < tensor.element_count(); ++i) {
-        const std::size_t pixel = i / channels;
-        const std::size_t plane = channels_last ? i % channels : i / (width * height);
-        const double x = static_cast<double>(pixel % width) / static_cast<double>(width);
-        const double y = static_cast<double>(pixel / width % height) / static_cast<double>(height);
-        const double value = noise ? random.unit() : waves.at(x, y, static_cast<double>(plane) * 0.7);
-        store_element(tensor.type(), tensor.data(), i, low + (high - low) * value);
+    const auto put = [&](std::size_t i, double value) { store_element(tensor.type(), tensor.data(), i, low + (high - low) * value); };
+    const std::size_t count = tensor.element_count();
+    if (set % 4 == 3) {
+        for (std::size_t i = 0; i < count; ++i) put(i, random.unit());
+        return;
+    }
+    Waves waves(random, width);
+    std::size_t i = 0;
+    for (std::size_t row = 0; i < count; ++row) {
+        waves.go_to(static_cast<double>(row % height) / static_cast<double>(height), channels_last ? 0 : row / height, channels);
+        for (std::size_t x = 0; x < width; ++x) {
+            for (std::size_t c = 0; c < channels; ++c) put(i++, waves.at(x, c));
+        }
     }
 }
 
@@ -400,16 +426,21 @@ Tensor make_input(const TensorInfo& info, const Plan& plan, int set, Random rand
 
 }  // namespace
 
+std::vector<Tensor> make_calibration_set(std::span<const TensorInfo> infos, const ModelProfile& profile,
+                                         const std::vector<std::pair<std::string, Shape>>& shapes, int set, std::uint64_t seed) {
+    const std::vector<Plan> plans = plans_of(infos, profile, shapes);
+    std::vector<Tensor> made;
+    for (std::size_t i = 0; i < infos.size(); ++i) {
+        Random mix(seed ^ hash_of(infos[i].name) ^ (static_cast<std::uint64_t>(set) * 0x9E3779B97F4A7C15ULL) ^ (i << 32U));
+        made.push_back(make_input(infos[i], plans[i], set, Random(mix.bits())));
+    }
+    return made;
+}
+
 std::vector<std::vector<Tensor>> make_calibration_inputs(std::span<const TensorInfo> infos, const ModelProfile& profile,
                                                          const std::vector<std::pair<std::string, Shape>>& shapes, int count, std::uint64_t seed) {
-    const std::vector<Plan> plans = plans_of(infos, profile, shapes);
-    std::vector<std::vector<Tensor>> sets(static_cast<std::size_t>(std::max(count, 0)));
-    for (std::size_t set = 0; set < sets.size(); ++set) {
-        for (std::size_t i = 0; i < infos.size(); ++i) {
-            Random mix(seed ^ hash_of(infos[i].name) ^ (set * 0x9E3779B97F4A7C15ULL) ^ (i << 32U));
-            sets[set].push_back(make_input(infos[i], plans[i], static_cast<int>(set), Random(mix.bits())));
-        }
-    }
+    std::vector<std::vector<Tensor>> sets;
+    for (int set = 0; set < count; ++set) sets.push_back(make_calibration_set(infos, profile, shapes, set, seed));
     return sets;
 }
 

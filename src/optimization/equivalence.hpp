@@ -58,5 +58,8 @@ struct Agreement {
 [[nodiscard]] std::vector<std::vector<Tensor>> make_calibration_inputs(std::span<const TensorInfo> infos, const ModelProfile& profile,
                                                                        const std::vector<std::pair<std::string, Shape>>& shapes, int count,
                                                                        std::uint64_t seed);
+/// The set with that number alone, counted from 0; it is the same whatever others are made.
+[[nodiscard]] std::vector<Tensor> make_calibration_set(std::span<const TensorInfo> infos, const ModelProfile& profile,
+                                                       const std::vector<std::pair<std::string, Shape>>& shapes, int set, std::uint64_t seed);
 
 }  // namespace ai_vmm::optimization

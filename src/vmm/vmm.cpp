@@ -119,9 +119,10 @@ TensorMap Deployment::sample_inputs(const TensorMap& given, const std::vector<st
                         {.expected = "a value for '" + name + "'", .found = {}, .advice = "give that input"});
         }
         constexpr int kKinds = 8;
-        const auto sets = optimization::make_calibration_inputs(infos, profile, shapes, kKinds, seed);
         std::optional<Error> refusal;
-        for (const std::vector<Tensor>& set : sets) {
+        std::vector<Tensor> set;
+        for (int kind = 0; kind < kKinds; ++kind) {
+            set = optimization::make_calibration_set(infos, profile, shapes, kind, seed);
             TensorMap inputs;
             for (std::size_t i = 0; i < infos.size(); ++i) {
                 const Tensor* tensor = given.find(infos[i].name);
@@ -140,7 +141,7 @@ TensorMap Deployment::sample_inputs(const TensorMap& given, const std::vector<st
         }
         std::string tried;
         for (std::size_t i = 0; i < infos.size(); ++i) {
-            if (given.find(infos[i].name) == nullptr) tried += (tried.empty() ? "" : ", ") + infos[i].name + to_string(sets[0][i].shape());
+            if (given.find(infos[i].name) == nullptr) tried += (tried.empty() ? "" : ", ") + infos[i].name + to_string(set[i].shape());
         }
         if (tried.empty()) throw *refusal;
         throw Error(

@@ -10,7 +10,7 @@
 
 #include "ai_vmm/error.hpp"
 #include "base/log.hpp"
-#include "device/shared_library.hpp"
+#include "libraries/library_files.hpp"
 #include "libraries/matmul_problem.hpp"
 
 namespace ai_vmm::cuda {
@@ -341,7 +341,7 @@ private:
 }  // namespace
 
 std::shared_ptr<CublasLt> CublasLt::open(Device& device, std::string& reason) {
-    static const SharedLibrary library = SharedLibrary::open("cuBLASLt", "libcublasLt.so.13");
+    const SharedLibrary& library = cublaslt_file();
     if (!library) {
         reason = library.reason();
         return nullptr;

@@ -17,6 +17,7 @@
 #include "ai_vmm/error.hpp"
 #include "base/log.hpp"
 #include "libraries/cudnn_handle.hpp"
+#include "libraries/library_files.hpp"
 
 namespace cudnn_frontend {
 void* cudnn_dlhandle = nullptr;
@@ -216,6 +217,7 @@ private:
 std::unique_ptr<GraphCall> OpenCudnn::restore(const std::string& choice, std::size_t buffers, const std::string& text) const {
     const std::string header = fmt::format("{}{}\n", kChoicePrefix, handle_->version);
     if (!choice.starts_with(header)) return nullptr;
+    const auto begin = std::chrono::steady_clock::now();
     const std::lock_guard lock(handle_->mutex);
     auto graph = std::make_shared<Graph>();
     const Capabilities& device = device_.capabilities();
@@ -237,6 +239,8 @@ std::unique_ptr<GraphCall> OpenCudnn::restore(const std::string& choice, std::si
     }
     auto call = std::make_unique<GraphCall>(handle_, Plan{std::move(graph), {}, static_cast<std::size_t>(workspace)}, buffers, text);
     call->keep_choice(choice);
+    base::log_debug(fmt::format("cuDNN: the stored plan of '{}' after {:.1f} ms", text,
+                                std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count()));
     return call;
 }
 
@@ -465,9 +469,7 @@ std::unique_ptr<LibraryCall> OpenCudnn::make(const AttentionSpec& s, const Tunin
 }  // namespace
 
 std::shared_ptr<Cudnn> Cudnn::open(Device& device, std::string& reason) {
-    // cuDNN opens cuBLASLt by its bare name, which it finds outside the usual folders if it is open already.
-    static const SharedLibrary cublaslt = SharedLibrary::open("cuBLASLt", "libcublasLt.so.13");
-    static const SharedLibrary library = SharedLibrary::open("cuDNN", "libcudnn.so.9");
+    static const SharedLibrary& library = cudnn_file();
     if (!library) {
         reason = library.reason();
         return nullptr;
