@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The cuda backend beside PyTorch on the same GPU, in one run: outputs are compared before anything is timed, the two are timed in turn, medians are
-reported with their spread, and for each model the bytes and FLOPs it must move and do against the GPU's measured peaks.
+reported with their spread, and for each model the bytes and FLOPs it must move and do against the GPU's measured peaks. What the output file has of other
+models, of the same commit, device, driver and PyTorch, stays.
 
     bench/gpu.py [--program build/bin/gpu_program] [--filter TEXT] [--precisions f32,f16] [--alone] [--compile] [--rounds N] [--keep FOLDER]
                  [--output bench/results/gpu.json]
@@ -399,12 +400,17 @@ def main() -> int:
 
     begin = time.perf_counter()
     top = {} if options.alone else peaks()
-    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip(),
+    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": about()["driver"],
                               "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "commit": commit(), "peaks": top, "models": []}  # fmt: skip
     failed = False
-    for name, make in build_models().items():
-        if options.filter and not any(part in name for part in options.filter.split(",")):
-            continue
+    models = {name: make for name, make in build_models().items() if not options.filter or any(part in name for part in options.filter.split(","))}
+    order = list(build_models())
+    target = pathlib.Path(options.output) if options.output else None
+    if target is not None and target.is_file():
+        before = json.loads(target.read_text())
+        if all(before.get(key) == result[key] for key in ("device", "driver", "torch", "commit")):
+            result["models"] = [row for row in before["models"] if row["model"] not in models]
+    for name, make in models.items():
         if time.perf_counter() - begin > options.seconds:
             result["models"].append({"model": name, "error": "no time was left"})
             failed = True
@@ -424,8 +430,9 @@ def main() -> int:
                 peers = "  ".join(f"{key} {row['ms'][key]['median']:.3f} ({ratio:.2f}x)" for key, ratio in row["ratio"].items())
                 errors = f"{row['ms']['ai_vmm']['median']:.3f} ms  {peers}  floor {row['floor_ms']:.3f}  {errors}"
             print(f"{name:26} {errors}  compile {measured[-1][1]['compile_ms']:.0f} ms", flush=True)
-        if options.output:
-            pathlib.Path(options.output).write_text(json.dumps(result, indent=1) + "\n")
+        result["models"].sort(key=lambda one: order.index(one["model"]))
+        if target is not None:
+            target.write_text(json.dumps(result, indent=1) + "\n")
     for key in ("torch_graph", "torch_compile_graph"):
         ratios = [row["ratio"][key] for row in result["models"] if key in row.get("ratio", {})]
         if ratios:

@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Checks the CUDA backend on a machine with an NVIDIA GPU. Runs in a source tree with a build, or where scripts/gpu_pack.sh was unpacked.
 #   scripts/gpu_check.sh [--steps devices,parts,conformance,nodes,memcheck,racecheck,initcheck,f32,leaks,memory,deploy,shapes,packed,plans,bench] [--out DIR]
-#                        [--device GPU.0] [--limit-s N] [--filter GTEST_FILTER] [--shards N]
+#                        [--device GPU.0] [--limit-s N] [--filter GTEST_FILTER] [--shards N] [--models A,B]
 # Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
-# seconds, and figures. What is there of the same commit from other steps stays. Steps up to f32 time nothing and run side by side, the sanitizers' in
-# --shards processes each (default: an eighth of the cores); the rest run one by one. --filter narrows the suite for the sanitizer steps. The exit status is 1
-# if a step failed.
+# seconds, and figures. What is there of the same commit from other steps stays. Steps run one by one, since processes take turns on a GPU; parts and the
+# sanitizers' steps share their cases among --shards processes (default: a quarter of the cores, five at most). --filter narrows the suite for the sanitizer
+# steps, --models the benchmark, which takes ten minutes or more: what others of the same commit gave stays in DIR/gpu.json. The exit status is 1 if a step failed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 all_steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,f32,leaks,memory,deploy,shapes,packed,plans,bench
 steps=$all_steps
-out=$root/bench/results device=GPU.0 limit_s=600 filter='*' shards=$(($(nproc) / 8))
+out=$root/bench/results device=GPU.0 limit_s=600 filter='*' models='' shards=$(($(nproc) / 4 < 5 ? $(nproc) / 4 : 5))
 while [ $# -gt 0 ]; do
   [ $# -ge 2 ] || { echo "gpu-check: $1 needs a value" >&2; exit 2; }
   case $1 in
@@ -21,6 +21,7 @@ while [ $# -gt 0 ]; do
     --limit-s) limit_s=$2 ;;
     --filter) filter=$2 ;;
     --shards) shards=$2 ;;
+    --models) models=$2 ;;
     *) echo "gpu-check: unknown option $1" >&2; exit 2 ;;
   esac
   shift 2
@@ -43,15 +44,16 @@ note() {  # step, status, seconds, reason
 }
 wanted() { case ",$steps," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
 step() {  # name, command...
-  local name=$1 start=$SECONDS status=0 reason
+  local name=$1 start=$SECONDS status=0 reason lines=2
   shift
+  [ "$1" = sharded ] && lines=$((2 * shards))
   if declare -F "$1" >/dev/null; then
     "$@" >"$out/$name.log" 2>&1 || status=$?  # has the limit in it
   else
     timeout --kill-after=20 "$limit_s" "$@" >"$out/$name.log" 2>&1 || status=$?
   fi
   reason=$(grep -E '^\[  (PASSED|FAILED)  \]|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed|models agree|geometric mean' "$out/$name.log" |
-    tail -n $((2 * shards)) | tr '\t\n' '  ')
+    tail -n "$lines" | tr '\t\n' '  ')
   case $status in
     0) note "$name" passed $((SECONDS - start)) "$reason" ;;
     124 | 137) note "$name" timed_out $((SECONDS - start)) "after $limit_s s; $reason" ;;
@@ -70,17 +72,17 @@ with_program() {  # name, script, options...
   fi
 }
 
-# The suite under a tool, in several processes that share its cases.
-sanitized() {  # tool, command...
-  local tool=$1 pids=() status=0 i
+# Tests in several processes that share the cases.
+sharded() {  # step, command...
+  local name=$1 pids=() status=0 i
   shift
   for ((i = 0; i < shards; ++i)); do
-    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout --kill-after=20 "$limit_s" "$@" >"$out/$tool.$i.log" 2>&1 &
+    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$i timeout --kill-after=20 "$limit_s" "$@" >"$out/$name.$i.log" 2>&1 &
     pids+=($!)
   done
   for i in "${!pids[@]}"; do
     wait "${pids[$i]}" || status=$?
-    cat "$out/$tool.$i.log"
+    cat "$out/$name.$i.log"
   done
   return "$status"
 }
@@ -114,13 +116,13 @@ export -f leaks
 
 nvidia-smi --query-gpu=name,uuid,driver_version,memory.total,memory.used --format=csv >"$out/gpu.csv" 2>&1 || true
 wanted devices && step devices bash -c '"$0" doctor; "$0" doctor | grep -q "^ok *backend cuda"' "$build/bin/vmm"
-wanted parts && step parts "$build/bin/test_cuda" --gtest_filter="*OnDevice*" &  # library calls and kernels that only a GPU can run
-wanted conformance && step conformance "${suite[@]}" &
+wanted parts && step parts sharded parts "$build/bin/test_cuda" --gtest_filter="*OnDevice*"  # library calls and kernels that only a GPU can run
+wanted conformance && step conformance "${suite[@]}"
 if wanted nodes; then
   if [ -x "$build/bin/node_cases" ] && [ -f "$build/node_cases/cases.json" ]; then
-    step nodes "$build/bin/node_cases" "$build/node_cases" --engines cuda --precision f32 --passed "$nodes_passed" --json "$out/nodes.json" &
+    step nodes "$build/bin/node_cases" "$build/node_cases" --engines cuda --precision f32 --passed "$nodes_passed" --json "$out/nodes.json"
   elif python3 -c 'import ai_vmm, onnx' 2>"$out/nodes.log"; then
-    step nodes python3 "$root/tests/node/run_node_tests.py" --engines cuda --passed "$nodes_passed" --json "$out/nodes.json" &
+    step nodes python3 "$root/tests/node/run_node_tests.py" --engines cuda --passed "$nodes_passed" --json "$out/nodes.json"
   else
     skip nodes "needs bin/node_cases and node_cases/ (tests/node/export_cases.py) in $build, or Python with: $(tail -n 1 "$out/nodes.log" | tr '\t' ' ')"
   fi
@@ -142,10 +144,9 @@ for tool in memcheck racecheck initcheck; do
   if [ -n "$blind" ]; then
     case $filter in *-*) cases+=:$blind ;; *) cases+=-$blind ;; esac
   fi
-  step "$tool" sanitized "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$cases" &
+  step "$tool" sharded "$tool" "$sanitizer" "${options[@]}" "${suite[@]}" --gtest_filter="$cases"
 done
-with_program f32 gpu.py --alone --precisions f32 --repeats 5 --output "$out/gpu_f32.json" &
-wait
+with_program f32 gpu.py --alone --precisions f32 --repeats 5 --output "$out/gpu_f32.json"
 if wanted leaks; then
   if command -v nvidia-smi >/dev/null; then
     start=$SECONDS
@@ -167,7 +168,7 @@ with_program shapes gpu_shapes.py --output "$out/gpu_shapes.json"
 with_program packed gpu_packed.py --output "$out/gpu_packed.json"
 # OpenVINO's GPU plugin, the peer of this one, finds NVIDIA's OpenCL where it is registered.
 wanted plans && step plans python3 "$root/bench/gpu_plans.py" --vmm "$build/bin/vmm" --output "$out/gpu_plans.json"
-with_program bench gpu.py --compile --precisions f16 --output "$out/gpu.json"
+with_program bench gpu.py --compile --precisions f16 --filter "$models" --output "$out/gpu.json"
 
 python3 - "$results" "$out/gpu_check.json" "$out/gpu.csv" "$root" "$all_steps" <<'PYTHON'
 import json, pathlib, subprocess, sys

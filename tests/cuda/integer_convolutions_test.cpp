@@ -561,10 +561,10 @@ TEST_F(IntegerConvolutionsOnDevice, AreWhatTheProcessorComputes) {
 }
 
 TEST_F(IntegerConvolutionsOnDevice, AFilterForEachChannel) {
-    for (const int zero : {0, 120, 128}) {
-        for (const std::size_t size : {9U, 28U, 56U}) {
+    for (const int zero : {0, 128}) {
+        for (const std::size_t size : {9U, 28U}) {
             const auto x = image(32, size, size);
-            for (const Type type : {Type::f32, Type::f16, Type::bf16}) {
+            for (const Type type : {Type::f32, Type::f16}) {
                 SCOPED_TRACE(fmt::format("zero {}, {}x{}, {}", zero, size, size, to_string(type)));
                 const Outcome found = run(device_, x, bottleneck(x, zero), type);
                 EXPECT_EQ(integer_kernels(found.schedule), 1);
