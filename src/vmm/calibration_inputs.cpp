@@ -21,7 +21,7 @@ void check_shape_names(const Constraints& constraints, const std::vector<TensorI
         std::string names;
         for (const TensorInfo& info : inputs) names.append(names.empty() ? "'" : ", '").append(info.name).append("'");
         throw Error(ErrorCode::invalid_argument, ErrorCategory::input, std::string(where) + " names '" + name + "', which is no input of the model",
-                    {.expected = names, .found = name, .advice = {}});
+                    {.expected = names, .found = name, .advice = "use one of these names"});
     };
     for (const auto& [name, shape] : constraints.input_shapes) check(name, "input_shapes");
     for (const auto& [name, tensor] : constraints.calibration) {

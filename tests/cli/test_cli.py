@@ -391,6 +391,20 @@ def test_values_that_decide_shapes_are_not_made_up(cache, tmp_path):
     assert run_json("run", model, "--random", "--input", "shape=2,3", "--cache-dir", cache)["outputs"][0]["shape"] == [2, 3]
 
 
+@pytest.mark.parametrize(("index", "status"), [(3, 0), (-4, 0), (4, 2), (-5, 2)])
+def test_rows_that_are_not_there_are_not_made_up(cache, tmp_path, index, status):
+    onnx = pytest.importorskip("onnx")
+    info = onnx.helper.make_tensor_value_info
+    model = save_model(tmp_path / "gather.onnx", [onnx.helper.make_node("Gather", ["x", "rows"], ["y"], axis=1)], [info("x", 1, [2, 4])],
+                       [info("y", 1, [2, 2])], [onnx.helper.make_tensor("rows", 7, [2], [0, index])])  # fmt: skip
+    done = run_json("run", model, "--input", "x=0,1,2,3,4,5,6,7", "--values", "0", "--cache-dir", cache, status=status)
+    if status == 0:
+        assert done["outputs"][0]["values"] == [0, index % 4, 4, 4 + index % 4]
+    else:
+        assert "Gather" in done["error"]["message"] and done["error"]["expected"] == "indices from -4 to 3"
+        assert done["error"]["found"] == str(index) and done["error"]["advice"]
+
+
 def test_wrong_inputs_are_told(add_model, cache, tmp_path):
     options = ["--cache-dir", cache]
     np.save(tmp_path / "wide.npy", np.zeros((1, 4), np.float32))

@@ -81,7 +81,9 @@ Tensor from_content(const std::string& content, std::string_view file, const Ten
 std::pair<std::string, Shape> parse_shape(std::string_view text) {
     const std::size_t equals = text.rfind('=');
     const auto refuse = [&] {
-        return input_error(fmt::format("'{}' is no shape", text), {.expected = "name=1x3x224x224", .found = std::string(text), .advice = {}});
+        return input_error(fmt::format("'{}' is no shape", text), {.expected = "name=1x3x224x224, each size 0 or more",
+                                                                   .found = std::string(text),
+                                                                   .advice = "`vmm inspect MODEL` shows names and shapes"});
     };
     if (equals == std::string_view::npos || equals == 0) throw refuse();
     std::pair<std::string, Shape> result(std::string(text.substr(0, equals)), Shape{});

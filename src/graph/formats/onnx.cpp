@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdint>
 #include <future>
 #include <istream>
 #include <string>
@@ -8,7 +9,9 @@
 #include "graph/openvino_import.hpp"
 #include "graph/readers.hpp"
 #include "graph/trial.hpp"
+#include "openvino/op/constant.hpp"
 #include "openvino/op/divide.hpp"
+#include "openvino/op/gather.hpp"
 #include "openvino/op/util/multi_subgraph_base.hpp"
 
 namespace ai_vmm::graph {
@@ -20,6 +23,29 @@ void divide_towards_zero(const ov::Model& model) {
         if (const auto divide = ov::as_type_ptr<ov::op::v1::Divide>(node)) divide->set_is_pythondiv(false);
         if (const auto bodies = ov::as_type_ptr<ov::op::util::MultiSubGraphOp>(node)) {
             for (const auto& body : bodies->get_functions()) divide_towards_zero(*body);
+        }
+    }
+}
+
+/// ONNX's Gather has no rows outside of its data, OpenVINO's gives zeros for them.
+/// @throws Error(invalid_argument) constant indices that name some. Bodies are left alone: what a branch takes may never be run.
+void check_indices(const ov::Model& model) {
+    for (const auto& node : model.get_ops()) {
+        if (!ov::is_type<ov::op::v8::Gather>(node)) continue;
+        const auto indices = ov::as_type_ptr<ov::op::v0::Constant>(node->get_input_node_shared_ptr(1));
+        const auto axis = ov::as_type_ptr<ov::op::v0::Constant>(node->get_input_node_shared_ptr(2));
+        const ov::PartialShape& data = node->get_input_partial_shape(0);
+        if (!indices || !axis || data.rank().is_dynamic()) continue;
+        const std::int64_t at = axis->cast_vector<std::int64_t>().front(), rank = data.rank().get_length();
+        if (at < -rank || at >= rank) continue;
+        const ov::Dimension& rows = data[static_cast<std::size_t>(at < 0 ? at + rank : at)];
+        if (rows.is_dynamic()) continue;
+        const std::int64_t count = rows.get_length();
+        for (const std::int64_t index : indices->cast_vector<std::int64_t>()) {
+            if (index >= -count && index < count) continue;
+            throw malformed("Gather '" + node->get_friendly_name() + "' takes what its data does not have",
+                            "indices from " + std::to_string(-count) + " to " + std::to_string(count - 1), std::to_string(index),
+                            "export the model again");
         }
     }
 }
@@ -66,6 +92,7 @@ void read_onnx(const Located& located, const ReadOptions& options, backend::Mode
     model.graph_refusal = std::move(imported.refusal);
     if (model.graph) {
         divide_towards_zero(*model.graph);
+        check_indices(*model.graph);
         map_ports(model);
     } else {
         model.graph_inputs.assign(model.inputs.size(), -1);
