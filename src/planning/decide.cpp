@@ -90,13 +90,15 @@ void measure_against(const PlanRequest& request, Entry& entry) {
 }
 
 /// Why the candidate is out whatever the constraints; empty if it isn't.
-std::string obstacle_of(const PlanRequest& request, const Entry& entry) {
+/// @param kin  an outcome of the same engine on the same device in f32, of one item or as many, whose outputs differ; null: none does
+std::string obstacle_of(const PlanRequest& request, const Entry& entry, const Outcome* kin) {
     if (entry.candidate->rejected && entry.objections.empty()) return entry.candidate->reason;
     const Outcome* outcome = entry.outcome;
     const bool lossy = entry.key().precision != Precision::f32;
     const bool forced = request.constraints.precision == entry.key().precision;
     if (outcome == nullptr) {
         if (lossy && !forced && entry.objections.empty()) return "not measured, so its agreement with the f32 reference is not proved";
+        if (!lossy && kin != nullptr) return "not measured, and outputs of its engine differ from the f32 reference: " + error_note(*kin);
         return {};
     }
     if (!outcome->compiled) return "does not run: " + (outcome->failure.empty() ? "the engine gave no reason" : outcome->failure);
@@ -128,6 +130,17 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
         const Outcome*& place = outcome_of[outcome.key];
         if (place == nullptr || less_favourable(outcome, *place)) place = &outcome;
     }
+    std::map<std::tuple<std::string, std::string, int>, const Outcome*> differing;  // by engine, device and batch
+    for (const auto& [key, outcome] : outcome_of) {
+        if (key.precision == Precision::f32 && outcome->compiled && !outcome->agrees)
+            differing.emplace(std::tuple(key.engine, key.device, key.batch), outcome);
+    }
+    const auto differing_kin = [&](const CandidateKey& key) -> const Outcome* {
+        for (const int batch : {1, key.batch}) {  // rows that are mixed in a batch are none alone
+            if (const auto found = differing.find({key.engine, key.device, batch}); found != differing.end()) return found->second;
+        }
+        return nullptr;
+    };
     std::map<CandidateKey, const Candidate*> unique;  // ordered: the decision can't depend on the candidates' order
     for (const Candidate& candidate : candidates) unique.emplace(candidate.key, &candidate);
 
@@ -150,7 +163,7 @@ std::vector<Entry> make_entries(const PlanRequest& request, const std::vector<Ca
             const bool memory_only = std::ranges::all_of(entry.objections, [](const Objection& o) { return o.constraint == "max_memory_mb"; });
             if (memory_only) entry.objections.clear();
         }
-        entry.obstacle = obstacle_of(request, entry);
+        entry.obstacle = obstacle_of(request, entry, differing_kin(key));
         if (entry.obstacle.empty()) add_measured_objections(request, entry);
         entry.admitted = entry.obstacle.empty() && entry.objections.empty() && !candidate->rejected;
         entries.push_back(std::move(entry));
