@@ -434,14 +434,19 @@ TEST(CudaIntegerConvolutions, FiltersForEachChannelThatAreNoIntegers) {
 
 TEST(CudaIntegerConvolutions, ConvInteger) {
     const ov::CoordinateDiff pads{1, 2};
-    for (const bool known : {false, true}) {
+    // Computed, known, the middle of u8, and i8 with none: the last two need no correction.
+    const std::pair<const char*, int> zeros[] = {{"computed", 131}, {"known", 131}, {"known", 128}, {"none", 0}};
+    for (const auto& [kind, number] : zeros) {
         for (const bool each : {false, true}) {
-            SCOPED_TRACE(fmt::format("{} zero, {}", known ? "known" : "computed", each ? "a filter for each channel" : "windows"));
+            SCOPED_TRACE(fmt::format("{} zero {}, {}", kind, number, each ? "a filter for each channel" : "windows"));
             const auto device = std::make_shared<LibraryDevice>();
             Trial t("ConvInteger", device);
-            const auto q = t.in(u8, {2, 32, 7, 6}, 0, 255), zero = t.given(u8, {}, {131});
-            const Output shift = known ? Trial::constant(i32, {}, {131}) : Output(make<v0::Convert>(zero, i32));
-            const Output x = make<v1::Subtract>(make<v0::Convert>(q, i32), shift);
+            const bool none = number == 0;
+            const auto q = none ? t.in(i8, {2, 32, 7, 6}, -128, 127) : t.in(u8, {2, 32, 7, 6}, 0, 255);
+            const auto zero = t.given(u8, {}, {static_cast<double>(number)});
+            const Output shift =
+                std::string(kind) == "computed" ? Output(make<v0::Convert>(zero, i32)) : Trial::constant(i32, {}, {static_cast<double>(number)});
+            const Output wide = make<v0::Convert>(q, i32), x = none ? wide : Output(make<v1::Subtract>(wide, shift));
             const auto filter = [&](int low, int high) {
                 const Output w = make<v0::Convert>(integers(i8, each ? ov::Shape{32, 1, 1, 3, 3} : ov::Shape{24, 32, 3, 3}, low, high), i32);
                 return make<v1::Subtract>(w, Trial::constant(i32, {}, {2}));

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <future>
 #include <optional>
+#include <system_error>
 
 #include "ai_vmm/error.hpp"
 #include "base/log.hpp"
@@ -126,9 +127,13 @@ std::vector<std::string> native_precisions(int compute) {
 }
 
 std::string driver_description() {
-    std::future<std::string> asked = std::async(std::launch::async, driver_release);  // NVML opens while the driver does
+    std::future<std::string> asked;
+    try {
+        asked = std::async(std::launch::async, driver_release);  // NVML opens while the driver does
+    } catch (const std::system_error&) {                         // no thread
+    }
     const auto& api = CudaApi::get();
-    const std::string release = asked.get();
+    const std::string release = asked.valid() ? asked.get() : driver_release();
     return "CUDA " + cuda_version(api.version) + (release.empty() ? "" : ", driver " + release);
 }
 

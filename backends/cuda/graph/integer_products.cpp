@@ -398,7 +398,8 @@ private:
         const auto all = [&](float number) {
             return builder().constant_f32({spec.channels_out}, std::vector<float>(static_cast<std::size_t>(spec.channels_out), number));
         };
-        const ValueId sums = builder().cast(builder().convolution({surrounded(q, spec, *x), rows, all(1), all(0)}, std::move(whole)), Type::i32);
+        const ValueId image = shifted ? surrounded(q, spec, *x) : q;
+        const ValueId sums = builder().cast(builder().convolution({image, rows, all(1), all(0)}, std::move(whole)), Type::i32);
         if (!shifted) return sums;
         Dims column(spec.in.size() + 2, 1);
         column[1] = spec.channels_out;
