@@ -5,8 +5,9 @@
 #                        [--device GPU.0] [--limit-s N] [--filter GTEST_FILTER] [--shards N] [--models A,B]
 # Each step has a time limit (--limit-s, default 600) and writes DIR/STEP.log; DIR/gpu_check.json sums up: per step passed, failed, skipped or timed_out,
 # seconds, and figures. What is there of the same commit from other steps stays. Steps run one by one, since processes take turns on a GPU; parts and the
-# sanitizers' steps share their cases among --shards processes (default: a quarter of the cores, five at most). --filter narrows the suite for the sanitizer
-# steps, --models the benchmark, which takes ten minutes or more: what others of the same commit gave stays in DIR/gpu.json. The exit status is 1 if a step failed.
+# sanitizers' steps share their cases among --shards processes (default: a quarter of the cores, five at most). --filter narrows the suite for the
+# sanitizers' steps, --models the benchmark, which takes ten minutes or more: what others of the same commit gave stays in DIR/gpu.json. On a machine with
+# several GPUs, calls with a CUDA_VISIBLE_DEVICES of their own may share the steps and DIR. The exit status is 1 if a step failed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 all_steps=devices,parts,conformance,nodes,memcheck,racecheck,initcheck,f32,leaks,memory,deploy,shapes,packed,plans,bench
@@ -34,7 +35,7 @@ trap 'rm -rf "$cache"' EXIT
 export AI_VMM_CACHE_DIR=$cache PYTHONPATH=$build/python${PYTHONPATH:+:$PYTHONPATH}
 suite=("$build/bin/test_conformance" --backend "$backend" --device "$device")
 nodes_passed=1452  # as many ONNX node tests pass with the same kernels on the processor
-results=$out/.gpu_check.steps
+results=$out/.gpu_check.$$
 : >"$results"
 [ "$shards" -ge 1 ] 2>/dev/null || shards=1
 
@@ -46,13 +47,13 @@ wanted() { case ",$steps," in *",$1,"*) return 0 ;; *) return 1 ;; esac; }
 step() {  # name, command...
   local name=$1 start=$SECONDS status=0 reason lines=2
   shift
-  [ "$1" = sharded ] && lines=$((2 * shards))
+  [ "$1" = sharded ] && lines=$((3 * shards))
   if declare -F "$1" >/dev/null; then
     "$@" >"$out/$name.log" 2>&1 || status=$?  # has the limit in it
   else
     timeout --kill-after=20 "$limit_s" "$@" >"$out/$name.log" 2>&1 || status=$?
   fi
-  reason=$(grep -E '^\[  (PASSED|FAILED)  \]|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed|models agree|geometric mean' "$out/$name.log" |
+  reason=$(grep -E '^\[  (PASSED|FAILED|SKIPPED) {1,2}\] [0-9]|ERROR SUMMARY|RACECHECK SUMMARY|passed|failed|models agree|geometric mean' "$out/$name.log" |
     tail -n "$lines" | tr '\t\n' '  ')
   case $status in
     0) note "$name" passed $((SECONDS - start)) "$reason" ;;
@@ -83,6 +84,7 @@ sharded() {  # step, command...
   for i in "${!pids[@]}"; do
     wait "${pids[$i]}" || status=$?
     cat "$out/$name.$i.log"
+    grep -q '^\[  PASSED  \] 0 tests' "$out/$name.$i.log" && status=1  # all were skipped: nothing was checked
   done
   return "$status"
 }
@@ -170,6 +172,8 @@ with_program packed gpu_packed.py --output "$out/gpu_packed.json"
 wanted plans && step plans python3 "$root/bench/gpu_plans.py" --vmm "$build/bin/vmm" --output "$out/gpu_plans.json"
 with_program bench gpu.py --compile --precisions f16 --filter "$models" --output "$out/gpu.json"
 
+exec 9>"$out/.gpu_check.lock"
+flock 9
 python3 - "$results" "$out/gpu_check.json" "$out/gpu.csv" "$root" "$all_steps" <<'PYTHON'
 import json, pathlib, subprocess, sys
 
