@@ -398,13 +398,16 @@ def main() -> int:
         parser.error(f"--precisions: {unknown[0]!r} is none of {', '.join(LIMITS)}")
     import torch
 
+    everything = build_models()
+    order = list(everything)
+    models = {name: make for name, make in everything.items() if not options.filter or any(part in name for part in options.filter.split(","))}
+    if not models:
+        parser.error(f"--filter: none of {', '.join(order)} has any of {options.filter!r} in it")
     begin = time.perf_counter()
     top = {} if options.alone else peaks()
     result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": about()["driver"],
                               "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "commit": commit(), "peaks": top, "models": []}  # fmt: skip
     failed = False
-    models = {name: make for name, make in build_models().items() if not options.filter or any(part in name for part in options.filter.split(","))}
-    order = list(build_models())
     target = pathlib.Path(options.output) if options.output else None
     if target is not None and target.is_file():
         before = json.loads(target.read_text())

@@ -27,6 +27,9 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
+for one in ${steps//,/ }; do
+  case ",$all_steps," in *",$one,"*) ;; *) echo "gpu-check: there is no step '$one': $all_steps" >&2; exit 2 ;; esac
+done
 if [ -d "$root/build/bin" ]; then build=$root/build; else build=$root; fi
 backend=$build/lib/backends/libai_vmm_backend_cuda.so
 mkdir -p "$out"

@@ -127,14 +127,17 @@ std::vector<std::string> native_precisions(int compute) {
 }
 
 std::string driver_description() {
-    std::future<std::string> asked;
-    try {
-        asked = std::async(std::launch::async, driver_release);  // NVML opens while the driver does
-    } catch (const std::system_error&) {                         // no thread
-    }
-    const auto& api = CudaApi::get();
-    const std::string release = asked.valid() ? asked.get() : driver_release();
-    return "CUDA " + cuda_version(api.version) + (release.empty() ? "" : ", driver " + release);
+    static const std::string description = [] {
+        std::future<std::string> asked;
+        try {
+            asked = std::async(std::launch::async, driver_release);  // NVML opens while the driver does
+        } catch (const std::system_error&) {                         // no thread
+        }
+        const auto& api = CudaApi::get();
+        const std::string release = asked.valid() ? asked.get() : driver_release();
+        return "CUDA " + cuda_version(api.version) + (release.empty() ? "" : ", driver " + release);
+    }();
+    return description;
 }
 
 std::vector<DeviceInfo> discover_devices() {

@@ -388,6 +388,8 @@ private:
         if (!fits_i8(value(w->q), zero) || !are_whole_in_f32(value(w->q), zero, depth_of(spec))) return std::nullopt;
         auto x = converted(node.inputs[0], false);
         if (!x) return std::nullopt;
+        // What stands for 0 must be an i8: a known number is asked, one that is computed has the type of what it is subtracted from.
+        if (x->zero >= 0 && value(x->zero).type != value(x->q).type) return std::nullopt;
         const ValueId q = as_i8(x->q, x->offset);
         if (x->zero < 0 && !has_zero(*x)) return std::nullopt;
         const bool shifted = is_shifted(*x);

@@ -43,9 +43,10 @@ void check_indices(const ov::Model& model) {
         const std::int64_t count = rows.get_length();
         for (const std::int64_t index : indices->cast_vector<std::int64_t>()) {
             if (index >= -count && index < count) continue;
-            throw malformed("Gather '" + node->get_friendly_name() + "' takes what its data does not have",
-                            "indices from " + std::to_string(-count) + " to " + std::to_string(count - 1), std::to_string(index),
-                            "export the model again");
+            throw malformed(
+                "Gather '" + node->get_friendly_name() + "' takes what its data does not have",
+                count == 0 ? "no index: there are no rows" : "indices from " + std::to_string(-count) + " to " + std::to_string(count - 1),
+                std::to_string(index), "export the model again");
         }
     }
 }

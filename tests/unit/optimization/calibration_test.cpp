@@ -43,6 +43,10 @@ TEST(Calibration, IsDeterministicAndSetsDiffer) {
             for (std::size_t other = 0; other < set; ++other) EXPECT_FALSE(same_bytes(a[set][i], a[other][i]));
         }
     }
+    const std::vector infos{info("x", ElementType::f32, {1, 64}), info("ids", ElementType::i64, {1, 64})};
+    const std::vector<Tensor> alone = make_calibration_set(infos, {}, {}, 2, 1);
+    ASSERT_EQ(alone.size(), 2U);
+    for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(same_bytes(alone[i], a[2][i]));
     const auto seeded = make_calibration_inputs(std::vector{info("x", ElementType::f32, {1, 64})}, {}, {}, 1, 2);
     EXPECT_FALSE(same_bytes(seeded[0][0], a[0][0]));
 }
