@@ -101,7 +101,7 @@ leaks() {
   while kill -0 "$pid" 2>/dev/null; do
     used=$(nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader,nounits 2>/dev/null | awk -F', *' -v p="$pid" '$1 == p {print $2}')
     # Inside a container the process has another number: take the whole device then.
-    [ -n "$used" ] || used=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -i "${device#GPU.}" | head -n 1)
+    [ -n "$used" ] || used=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -i "${CUDA_VISIBLE_DEVICES:-${device#GPU.}}" | head -n 1)
     samples+=("$used")
     sleep 1
   done

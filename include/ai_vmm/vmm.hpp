@@ -52,7 +52,7 @@ struct DeploymentMetrics {
     double latency_p99_ms = 0;
     double predicted_latency_ms = 0;  ///< what the plan promised
     std::string active_candidate;     ///< e.g. "openvino/cpu:0/bf16/t2/s1/b1"
-    std::vector<std::string> events;  ///< fallbacks and failures, newest last, at most 64
+    std::vector<std::string> events;  ///< fallbacks and failures, newest last, at most 64; "... (3 times)" if one came in a row
 };
 
 /// What a deployment is: names, types, shapes, where it runs.

@@ -150,7 +150,7 @@ class DeploymentMetrics:
         queue_depth: callers waiting now.
         predicted_latency_ms: what the plan promised.
         active_candidate: such as "openvino/cpu:0/bf16/t2/s1/b1".
-        events: fallbacks and failures, newest last, at most 64.
+        events: fallbacks and failures, newest last, at most 64; "... (3 times)" if one came in a row.
     """
 
     name: str

@@ -21,7 +21,11 @@ constexpr std::size_t kAlignment = 64;
 std::size_t bytes_of(ElementType type, std::size_t count) {
     const std::size_t bits = bit_width(type);
     if (bits == 0) throw_input("a tensor needs an element type", {.expected = {}, .found = "undefined", .advice = {}});
-    if (count > std::numeric_limits<std::size_t>::max() / 2 / bits) throw_input("tensor size overflows");
+    if (count > std::numeric_limits<std::size_t>::max() / 2 / bits) {
+        throw_input("tensor size overflows", {.expected = "a tensor of less than 2^60 bytes",
+                                              .found = std::to_string(count) + " elements of " + std::string(to_string(type)),
+                                              .advice = {}});
+    }
     return (count * bits + 7) / 8;
 }
 
@@ -57,9 +61,11 @@ std::size_t element_count(const Shape& shape) {
     std::size_t count = 1;
     bool zero = false;
     for (const std::int64_t size : shape) {
-        if (size < 0) throw_input("negative dimension in shape " + to_string(shape));
+        if (size < 0) throw_input("negative dimension in a shape", {.expected = "sizes of 0 or more", .found = to_string(shape), .advice = {}});
         zero |= size == 0;
-        if (size > 0 && count > kMax / static_cast<std::size_t>(size)) throw_input("element count overflows for shape " + to_string(shape));
+        if (size > 0 && count > kMax / static_cast<std::size_t>(size)) {
+            throw_input("element count overflows", {.expected = "a shape of less than 2^63 elements", .found = to_string(shape), .advice = {}});
+        }
         if (size > 0) count *= static_cast<std::size_t>(size);
     }
     return zero ? 0 : count;

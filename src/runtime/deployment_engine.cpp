@@ -2,6 +2,7 @@
 #include "runtime/deployment_engine.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -33,6 +34,8 @@ bool shape_fits(const TensorInfo& info, const Shape& shape) noexcept {
     }
     return true;
 }
+
+std::string times_text(std::uint64_t times) { return " (" + std::to_string(times) + " times)"; }
 
 std::string describe(ElementType type, const Shape& shape) { return std::string(to_string(type)) + " " + to_string(shape); }
 
@@ -631,10 +634,19 @@ void DeploymentEngine::stop() {
 }
 
 void DeploymentEngine::note(std::string event) {
-    base::log_warning("deployment '" + options_.name + "': " + event);
-    const std::lock_guard lock(mutex_);
-    if (events_.size() >= kMaxEvents) events_.erase(events_.begin());
-    events_.push_back(std::move(event));
+    std::string line = "deployment '" + options_.name + "': " + event;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!events_.empty() && events_.back().text == event) {
+            const std::uint64_t times = ++events_.back().times;
+            if (!std::has_single_bit(times)) return;  // one failing client must not flood the log
+            line += times_text(times);
+        } else {
+            if (events_.size() >= kMaxEvents) events_.erase(events_.begin());
+            events_.push_back({std::move(event), 1});
+        }
+    }
+    base::log_warning(line);
 }
 
 std::shared_ptr<Stage> DeploymentEngine::active() const {
@@ -658,7 +670,7 @@ DeploymentMetrics DeploymentEngine::metrics() const {
     const std::lock_guard lock(mutex_);
     metrics.queue_depth = static_cast<std::uint64_t>(waiting_);
     metrics.active_candidate = active_->key().id();
-    metrics.events = events_;
+    for (const Event& event : events_) metrics.events.push_back(event.times == 1 ? event.text : event.text + times_text(event.times));
     return metrics;
 }
 

@@ -148,7 +148,11 @@ private:
     static constexpr std::uintptr_t kWanted = 1;
     std::atomic<std::uintptr_t> parked_{0};  ///< a Held*, counted in running_; or kWanted: somebody waits for a slot, or for all to be given back
     std::atomic<int> consecutive_failures_{0};
-    std::vector<std::string> events_;
+    struct Event {
+        std::string text;
+        std::uint64_t times = 1;  // in a row
+    };
+    std::vector<Event> events_;
 
     std::mutex fallback_mutex_;  // guards the stages made for fallbacks; held while one compiles
     std::vector<std::shared_ptr<Stage>> fallback_stages_;

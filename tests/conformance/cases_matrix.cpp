@@ -257,6 +257,7 @@ void add_matrix_tests(Tests& tests) {
                              }});
         };
         narrow(conv_case("3x3", {1, 3, 8, 8}, {4, 3, 3, 3}, same, 1, precision));
+        narrow(conv_case("1x1_of_many_pixels", {1, 48, 132, 130}, {8, 48, 1, 1}, {}, 1, precision));
         narrow(matmul_case({16, 32}, {32, 24}, false, false, true, ElementType::f32, precision));
         narrow(attention_case("of_many_keys_" + std::string(to_string(precision)), true, false, false, 20, 150, precision));
         narrow(attention_case("of_one_query_" + std::string(to_string(precision)), true, false, false, 1, 1200, precision));

@@ -44,6 +44,8 @@ FUNCTION int isinf_(f64 x) { return x - x != 0 && x == x; }
 #define isnan(x) isnan_(x)
 #define isinf(x) isinf_(x)
 
+FUNCTION f32 quick_expf(f32 x) { return expf(x); }
+FUNCTION f32 quick_divf(f32 a, f32 b) { return a / b; }
 FUNCTION f32 timesf(f32 a, f32 b) { return a * b; }
 FUNCTION f64 times(f64 a, f64 b) { return a * b; }
 FUNCTION u32 f32_bits(f32 x) { union { f32 f; u32 u; } v; v.f = x; return v.u; }

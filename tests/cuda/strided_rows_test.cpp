@@ -122,7 +122,8 @@ TEST(CudaStridedRows, AGpuReadsVectorsInManyBlocks) {
     // Small results take more threads, large ones read less.
     const auto few = depthwise(Type::f16, 1, 1152, 7, 5, 1), many = depthwise(Type::f16, 64, 120, 28, 5, 1);
     EXPECT_NE(few.text.find("load4"), std::string::npos);
-    EXPECT_NE(many.text.find("acc[4][8]"), std::string::npos);
+    EXPECT_NE(many.text.find("acc[8][4]"), std::string::npos);
+    EXPECT_NE(depthwise(Type::f16, 64, 120, 56, 5, 2).text.find("acc[4][4]"), std::string::npos) << "as many columns of the input at once";
 }
 
 TEST(CudaStridedRows, TheFormsForGpusCompile) {

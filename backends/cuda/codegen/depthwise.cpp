@@ -13,11 +13,15 @@ namespace {
 /// What a thread computes: `channels` side by side of `columns` neighbouring pixels. More columns read less: a column of the input meets every output
 /// that it lies under while it is in registers. Small results need threads more than that, since what takes time then is the first byte's way.
 struct Share {
-    std::int64_t channels = 8, columns = 4;
+    std::int64_t channels = 4, columns = 8;
 };
 
 Share share_of(const ConvolutionSpec& spec, std::int64_t enough_threads) {
     Share share;
+    // Registers for twice as many of either would leave a multiprocessor too few threads (on an H200). Of integers, a load of eight bytes is eight.
+    if (spec.type == Type::i8) share = {8, 4};
+    constexpr std::int64_t kMostUnder = 17;  // columns of the input
+    while (share.columns > 1 && (share.columns - 1) * spec.stride[1] + spec.kernel[1] > kMostUnder) share.columns /= 2;
     const std::int64_t fewest = spec.type == Type::i8 ? 4 : 2;  // channels of a load of four bytes
     const auto threads = [&] {
         return spec.batch * spec.out[0] * ((spec.out[1] + share.columns - 1) / share.columns) * (spec.groups / share.channels);
@@ -89,7 +93,7 @@ KernelSource depthwise_kernel(const Graph& graph, const Places& places, const No
     std::string text = given.definition();
     if (spec.scale) text += factors.definition();
     if (result.name == "@_o") text += result.definition();
-    text += fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}\n", activation_expression(spec.activation, Type::f32));
+    text += fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}\n", activation_expression(spec.activation, spec.result));
     text += "KERNEL(@)(@_P) {\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < limit_) {\n    const idx t = (idx)t64;\n";
     text += fmt::format(
         "    const idx c = t % (idx){0} * {1}, column = t / (idx){0} % (idx){2} * {3}, row = t / (idx){4} % (idx){5}, n = t / (idx){6};\n", blocks,

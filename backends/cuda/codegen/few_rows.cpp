@@ -132,7 +132,7 @@ KernelSource few_rows_kernel(const MatmulSpec& spec, const FewRows& what, const 
         {"SUM", what.sum},
         {"STORE", what.store},
     };
-    const std::string activation = fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}", activation_expression(spec.activation, Type::f32));
+    const std::string activation = fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}", activation_expression(spec.activation, spec.result));
     return functions.finish(macros.around(activation + multiply_add() + std::string(kLoads) + what.column + std::string(kSource)),
                             groups(divided_up(spec.n, columns), target.threads_per_block));
 }

@@ -54,6 +54,11 @@ std::string activation_expression(Activation activation, Type type) {
     const bool wide = type == Type::f64;
     const auto number = [&](double value) { return literal(type == Type::f64 ? Type::f64 : Type::f32, value); };
     const char* f = wide ? "" : "f";
+    const auto by_one_plus_exp = [&](const std::string& a) {  // of -x
+        // What 16 bits round away need not be computed.
+        if (type == Type::f16 || type == Type::bf16) return fmt::format("quick_divf({}, {} + quick_expf(-x))", a, number(1));
+        return fmt::format("{} / ({} + exp{}(-x))", a, number(1), f);
+    };
     switch (activation) {
         case Activation::none: return "x";
         case Activation::relu: return "(x > 0 ? x : (x == x ? 0 : x))";
@@ -61,9 +66,9 @@ std::string activation_expression(Activation activation, Type type) {
             return fmt::format("{2} * x * ({3} + tanh{0}({1} * (x + {4} * x * x * x)))", f, number(0.7978845608028654), number(0.5), number(1),
                                number(0.044715));
         case Activation::gelu_erf: return fmt::format("{2} * x * ({3} + erf{0}(x * {1}))", f, number(0.70710678118654752), number(0.5), number(1));
-        case Activation::sigmoid: return fmt::format("{1} / ({1} + exp{0}(-x))", f, number(1));
+        case Activation::sigmoid: return by_one_plus_exp(number(1));
         case Activation::tanh: return fmt::format("tanh{}(x)", f);
-        case Activation::silu: return fmt::format("x / ({1} + exp{0}(-x))", f, number(1));
+        case Activation::silu: return by_one_plus_exp("x");
         case Activation::relu6: return fmt::format("fmin{0}(fmax{0}(x, 0), {1})", f, number(6));
         case Activation::hard_swish: return fmt::format("x * fmin{0}(fmax{0}(x + {1}, 0), {2}) * {3}", f, number(3), number(6), number(1.0 / 6));
     }

@@ -82,7 +82,7 @@ KernelSource packed_kernel(const Graph& graph, const Places& places, const Node&
     if (!scale.empty()) factors += fmt::format("    const f32 s = {};\n", scale);
     if (!zero.empty()) factors += fmt::format("    const f32 z = {};\n", zero);
     std::string text = fmt::format("typedef union {{ words4 w; {} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n",
-                                   storage_type(spec.type), wide, activation_expression(spec.activation, Type::f32));
+                                   storage_type(spec.type), wide, activation_expression(spec.activation, spec.result));
     text += columns.begin();
     text += fmt::format("  if (active) for (idx e = lane * {0}; e < (idx){1}; e += {2}) {{\n    {3} q;\n    {4}\n{5}    UNROLL\n", width, spec.k,
                         columns.lanes() * width, words, fetch, factors);

@@ -50,7 +50,7 @@ KernelSource pointwise_kernel(const Graph& graph, const Places& places, const No
     const std::string y = functions.argument(node.outputs.front(), true);
 
     std::string text = fmt::format("typedef union {{ words4 w; {} v[8]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n", storage_type(spec.type),
-                                   activation_expression(spec.activation, Type::f32));
+                                   activation_expression(spec.activation, spec.result));
     text += fmt::format(
         "KERNEL(@)(@_P) {{\n  const i64 t64 = (i64)GROUP * BLOCK + THREAD;\n  if (t64 < {}ll) {{\n    const idx t = (idx)t64, c = t % (idx){} * 8, p "
         "= t / "

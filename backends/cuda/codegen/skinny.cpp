@@ -87,7 +87,7 @@ KernelSource skinny_kernel(const Graph& graph, const Places& places, const Node&
     const ColumnSums columns(spec, spec.k / width(spec), target);
     std::string text =
         fmt::format("typedef union {{ {}{} v[{}]; }} @_t;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}\n", width(spec) > 1 ? "words4 w; " : "",
-                    storage_type(spec.type), width(spec), activation_expression(spec.activation, Type::f32));
+                    storage_type(spec.type), width(spec), activation_expression(spec.activation, spec.result));
     text += columns.begin();
     const auto fetch = [&](const char* name, const std::string& pointer, const std::string& offset) {
         return width(spec) == 1 ? fmt::format("{}.v[0] = {}[{}];", name, pointer, offset)

@@ -298,7 +298,7 @@ KernelSource stem_kernel(const Graph& graph, const Places& places, const Node& n
     const auto words = [](std::int64_t elements) { return elements == 2 ? "u32" : elements == 4 ? "words2" : "words4"; };
     std::string types = fmt::format("typedef union {{ {} w; {} v[{}]; }} @_pixel;\ntypedef union {{ {} w; {} v[{}]; }} @_out;\ntypedef {} @_fetch;\n",
                                     words(plan.pixel), type, plan.pixel, words(plan.together * 2), type, plan.together * 2, words(fetch * 4));
-    types += fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}", activation_expression(spec.activation, Type::f32));
+    types += fmt::format("FUNCTION f32 @_a(f32 x) {{ return {}; }}", activation_expression(spec.activation, spec.result));
 
     if (!fast) {
         const std::int64_t count = pixels * spec.channels_out;

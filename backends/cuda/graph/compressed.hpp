@@ -43,7 +43,7 @@ protected:
     /// `id` as views over something compressed; conversions between floats may stand between them. `chain`'s source is the packed constant.
     [[nodiscard]] std::optional<Compressed> compressed_behind(ValueId id, ViewChain& chain);
     /// Matrix B of a product, (1, n, k) if `transposed`, else (1, k, n). @param unit  groups must be multiples of it
-    std::optional<PackedMatrix> matrix(ValueId id, bool transposed, std::int64_t unit = 8);
+    std::optional<PackedMatrix> matrix(ValueId id, bool transposed, std::int64_t unit);
 
 private:
     [[nodiscard]] ValueId unrounded(ValueId id) const;

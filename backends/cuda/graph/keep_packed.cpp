@@ -12,6 +12,8 @@
 namespace ai_vmm::cuda {
 namespace {
 
+constexpr std::int64_t kFewestTogether = 8;  // weights of one scale that a thread loads at once
+
 class KeepPacked final : public CompressedRewriter {
 public:
     using CompressedRewriter::CompressedRewriter;
@@ -30,7 +32,7 @@ private:
         const ValueId b = node.inputs[1];
         auto known = matrices_.find(b);
         if (known == matrices_.end() || known->second.transposed != spec.transpose_b) {
-            const auto made = matrix(b, spec.transpose_b);
+            const auto made = matrix(b, spec.transpose_b, kFewestTogether);
             known = matrices_.insert_or_assign(b, Known{spec.transpose_b, made}).first;
         }
         if (!known->second.matrix) return std::nullopt;
@@ -89,7 +91,7 @@ std::int64_t packed_together(const PackedProduct& what) {
     if (!types || spec.batch != 1 || spec.m < 1 || spec.m > 8 || spec.n < 1 || spec.k < 1 || !spec.transpose_b || what.group < 1) return 0;
     for (std::int64_t bytes = 16; bytes >= 4; bytes /= 2) {
         const std::int64_t count = bytes * 8 / bits(what.packed);
-        if (count >= 8 && spec.k % count == 0 && what.group % count == 0) return count;
+        if (count >= kFewestTogether && spec.k % count == 0 && what.group % count == 0) return count;
     }
     return 0;
 }

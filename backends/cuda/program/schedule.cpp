@@ -11,8 +11,8 @@
 #include "ai_vmm/elements.hpp"
 #include "base/hash.hpp"
 #include "codegen/kernels.hpp"
+#include "codegen/pixel_products.hpp"
 #include "codegen/stem.hpp"
-#include "codegen/transposed.hpp"
 #include "graph/passes.hpp"
 #include "program/scheduler.hpp"
 
@@ -90,7 +90,7 @@ Schedule make_schedule(Graph graph, Device& device) {
     graph = recognise_attention(simplify(integer_products(choose_recurrences(std::move(graph), device), takes)));
     graph = expand_attention(std::move(graph), [](const AttentionSpec& spec) { return spec.type != Type::f16 && spec.type != Type::bf16; });
     const CodegenTarget target = target_of(device);
-    const auto generated = [&](const ConvolutionSpec& spec) { return prefers_stem(spec, target) || prefers_transposed(spec, target); };
+    const auto generated = [&](const ConvolutionSpec& spec) { return prefers_stem(spec, target) || prefers_pixel_product(spec, target); };
     graph = products_of_patches(fuse(wide_sums(std::move(graph))), generated);
     graph = pad_depths(merge_products(keep_packed(recognise_excitation(std::move(graph)))), generated);
     for (;;) {

@@ -91,7 +91,7 @@ private:
     void run_depthwise(int n);
     void run_pointwise(int n);
     void run_stem(int n);
-    void run_transposed(int n);
+    void run_pixel_product(int n);
     /// Replaces input k of node n by its fragments.
     void require_fragments(int n, std::size_t k, const Fragments& form);
     /// Among the channels of the concatenation that reads it, or by itself.

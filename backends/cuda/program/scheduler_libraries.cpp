@@ -9,10 +9,10 @@
 #include "codegen/excitation.hpp"
 #include "codegen/few_queries.hpp"
 #include "codegen/packed.hpp"
+#include "codegen/pixel_products.hpp"
 #include "codegen/pointwise.hpp"
 #include "codegen/skinny.hpp"
 #include "codegen/stem.hpp"
-#include "codegen/transposed.hpp"
 #include "graph/passes.hpp"
 #include "program/scheduler.hpp"
 
@@ -30,8 +30,8 @@ void Scheduler::visit_library(int n) {
         return run_pointwise(n);
     if (!empty && reads_through(node, 0)) return run_stem(n);
     if (!empty && std::holds_alternative<Convolution>(node.what) && !prepared_[static_cast<std::size_t>(output)] &&
-        prefers_transposed(std::get<Convolution>(node.what).spec, target_))
-        return run_transposed(n);
+        prefers_pixel_product(std::get<Convolution>(node.what).spec, target_))
+        return run_pixel_product(n);
     const auto* attention = std::get_if<Attention>(&node.what);
     if (attention != nullptr && !empty && (prefers_short_attention(attention->spec, target_) || has_few_queries(attention->spec)))
         return run_generated_attention(n);
@@ -57,7 +57,7 @@ void Scheduler::visit_library(int n) {
         generic.what = generic_matmul(graph(), generic);
     } else if (const auto* convolution = std::get_if<Convolution>(&generic.what)) {
         if (!empty && plan_stem(convolution->spec, target_)) return run_stem(n);
-        if (!empty && plan_transposed(convolution->spec)) return run_transposed(n);
+        if (!empty && plan_pixel_product(convolution->spec)) return run_pixel_product(n);
         generic.what = generic_convolution(graph(), generic);
     } else if (!empty && is_short_attention(std::get<Attention>(generic.what).spec)) {
         return run_generated_attention(n);
@@ -115,16 +115,19 @@ void Scheduler::run_stem(int n) {
     emit(stem_kernel(graph(), out_.places, node, *plan, target_), node);
 }
 
-void Scheduler::run_transposed(int n) {
+void Scheduler::run_pixel_product(int n) {
     const ConvolutionSpec spec = std::get<Convolution>(graph().nodes[static_cast<std::size_t>(n)].what).spec;
-    const auto plan = plan_transposed(spec);
+    const auto plan = plan_pixel_product(spec);
     const Dims x = value(graph().nodes[static_cast<std::size_t>(n)].inputs[0]).dims;  // a copy grows the graph
     require_own_layout(n, 0, strides_in_order(x, channels_last_order(x.size())));
-    require_fragments(n, 1, transposed_weights(spec, *plan));
-    if (spec.bias) require_layout(n, 2, {1});
-    place_channels_last(graph().nodes[static_cast<std::size_t>(n)].outputs.front());
+    require_fragments(n, 1, pixel_product_weights(spec, *plan));
+    std::size_t k = 2;
+    if (spec.bias) require_layout(n, k++, {1});
+    const ValueId output = graph().nodes[static_cast<std::size_t>(n)].outputs.front();
+    if (spec.residual) require_own_layout(n, k, strides_in_order(value(output).dims, channels_last_order(x.size())));
+    place_channels_last(output);
     const Node node = graph().nodes[static_cast<std::size_t>(n)];
-    emit(transposed_kernel(graph(), out_.places, node, *plan, target_), node);
+    emit(pixel_product_kernel(graph(), out_.places, node, *plan, target_), node);
 }
 
 void Scheduler::require_fragments(int n, std::size_t k, const Fragments& form) {

@@ -274,6 +274,8 @@ TEST(DeploymentEngine, AnInputThatFailsEverywhereDemotesNobody) {
     for (int i = 0; i < 5; ++i) EXPECT_EQ(error_of([&] { f.run(); }).code(), ErrorCode::internal);
     EXPECT_EQ(f.engine->metrics().active_candidate, key("a").id());
     EXPECT_EQ(f.engine->metrics().failures, 5U);
+    ASSERT_EQ(f.engine->metrics().events.size(), 1U);  // one that repeats does not push others out
+    EXPECT_TRUE(f.engine->metrics().events[0].ends_with(" (5 times)")) << f.engine->metrics().events[0];
 }
 
 TEST(DeploymentEngine, BadInputFromTheEngineIsNoReasonToFallBack) {

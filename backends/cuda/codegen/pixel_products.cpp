@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "codegen/transposed.hpp"
+#include "codegen/pixel_products.hpp"
 
 #include <fmt/format.h>
 
@@ -13,10 +13,13 @@ namespace ai_vmm::cuda {
 namespace {
 
 constexpr std::int64_t kWarps = 8, kMostChannels = 128;
-constexpr std::int64_t kEights = TransposedPlan::kWarpColumns / 8;
+/// Of 1x1 convolutions that cuDNN takes longer for, and of their results that something is added to (on an H200; more were tried up to
+/// kMostChannels).
+constexpr std::int64_t kMostPointwise = 80, kMostAdded = 64;
+constexpr std::int64_t kEights = PixelPlan::kWarpColumns / 8;
 
 /// Elements of a pixel in shared memory: rows that start 16 bytes further in the banks each.
-std::int64_t pitch(const TransposedPlan& plan) { return plan.depth * 16 + 8; }
+std::int64_t pitch(const PixelPlan& plan) { return plan.depth * 16 + 8; }
 
 /// Lanes store eight columns side by side: those of EIGHTS products of eight columns each.
 constexpr std::string_view kTensorCores = R"SOURCE(
@@ -84,6 +87,14 @@ KERNEL(@)(@_P) {
                 acc[j][0] = acc[j][2] = start[2 * j];
                 acc[j][1] = acc[j][3] = start[2 * j + 1];
             }
+            words4 added[2];
+            if (RESIDUAL) {
+                UNROLL
+                for (int h = 0; h < 2; ++h) {
+                    const i64 pixel = job * TILE + m * 16 + g + 8 * h;
+                    if (pixel < PIXELS && to >= 0) added[h] = load16(RESIDUAL_AT);
+                }
+            }
             UNROLL
             for (int s = 0; s < DEPTH; ++s) {
                 u32 a[4];
@@ -98,8 +109,8 @@ KERNEL(@)(@_P) {
                     @_out o;
                     UNROLL
                     for (int j = 0; j < EIGHTS; ++j) {
-                        o.v[2 * j] = TO(@_a(acc[j][2 * h]));
-                        o.v[2 * j + 1] = TO(@_a(acc[j][2 * h + 1]));
+                        o.v[2 * j] = TO(@_a(acc[j][2 * h] + (RESIDUAL ? FROM(LOW(added[h].w[j])) : 0)));
+                        o.v[2 * j + 1] = TO(@_a(acc[j][2 * h + 1] + (RESIDUAL ? FROM(HIGH(added[h].w[j])) : 0)));
                     }
                     store16(OUT + PIXEL_OFFSET + to, o.w);
                 }
@@ -124,51 +135,73 @@ KERNEL(@)(@_P) {
             sum += FROM(X[(idx)pixel * (idx)CHANNELS + c]) *
                    FROM(WEIGHTS[((((idx)warp * DEPTH + c / 16) * (EIGHTS / 2) + eighth / 2) * 32 + lane) * 8 + eighth % 2 * 4 + c % 16 / 8 * 2 + c % 2]);
         }
+        if (RESIDUAL) sum += FROM(*(RESIDUAL_AT));
         T* row = OUT + PIXEL_OFFSET;
         row[COLUMN_OFFSET] = TO(@_a(sum));
     }
 }
 )SOURCE";
 
+bool is_pointwise(const ConvolutionSpec& spec) { return !spec.transposed && all(spec.kernel, 1) && all(spec.stride, 1); }
+
+/// Whether every pixel of X gives pixels of its own.
+bool is_apart(const ConvolutionSpec& spec) {
+    if (is_pointwise(spec)) return spec.in == spec.out;
+    if (!spec.transposed || spec.residual || spec.kernel.size() != 2 || spec.kernel != spec.stride || !all(spec.dilation, 1)) return false;
+    for (std::size_t d = 0; d < 2; ++d) {
+        if (spec.out[d] != spec.in[d] * spec.kernel[d]) return false;
+    }
+    return true;
+}
+
 }  // namespace
 
-std::optional<TransposedPlan> plan_transposed(const ConvolutionSpec& spec) {
-    if ((spec.type != Type::f16 && spec.type != Type::bf16) || !spec.transposed || spec.groups != 1 || spec.residual || spec.kernel.size() != 2 ||
-        spec.kernel != spec.stride || !all(spec.dilation, 1) || !all(spec.pad_begin, 0) || !all(spec.pad_end, 0) || spec.channels_in % 8 != 0 ||
-        spec.channels_in > kMostChannels || spec.channels_out % 8 != 0)
+std::optional<PixelPlan> plan_pixel_product(const ConvolutionSpec& spec) {
+    if ((spec.type != Type::f16 && spec.type != Type::bf16) || spec.result != spec.type || spec.groups != 1 || !all(spec.pad_begin, 0) ||
+        !all(spec.pad_end, 0) || !is_apart(spec) || spec.channels_in % 8 != 0 || spec.channels_in > kMostChannels || spec.channels_out % 8 != 0)
         return std::nullopt;
-    for (std::size_t d = 0; d < 2; ++d) {
-        if (spec.out[d] != spec.in[d] * spec.kernel[d]) return std::nullopt;
-    }
-    TransposedPlan plan;
+    PixelPlan plan;
     plan.columns = spec.channels_out * elements(spec.kernel);
     plan.depth = divided_up(spec.channels_in, 16);
     // Every block that shares a pixel reads it.
     plan.across = kWarps;
-    while (plan.across > 1 && plan.across / 2 * TransposedPlan::kWarpColumns >= plan.columns) plan.across /= 2;
-    plan.parts = divided_up(plan.columns, plan.across * TransposedPlan::kWarpColumns);
+    while (plan.across > 1 && plan.across / 2 * PixelPlan::kWarpColumns >= plan.columns) plan.across /= 2;
+    plan.parts = divided_up(plan.columns, plan.across * PixelPlan::kWarpColumns);
     plan.pixels = plan.depth > 4 ? 64 : 128;  // two tiles in shared memory
     return plan;
 }
 
-bool prefers_transposed(const ConvolutionSpec& spec, const CodegenTarget& target) {
-    const auto plan = plan_transposed(spec);
+bool prefers_pixel_product(const ConvolutionSpec& spec, const CodegenTarget& target) {
+    const auto plan = plan_pixel_product(spec);
+    if (!target.tensor_cores || !plan) return false;
+    if (is_pointwise(spec)) {
+        const bool takes_two_kernels = spec.activation == Activation::hard_swish;  // cuDNN has none
+        if (spec.channels_in > (takes_two_kernels ? kMostChannels : kMostPointwise) || (spec.residual && spec.channels_out > kMostAdded))
+            return false;
+    }
     // A tile for each multiprocessor, else reading the filters takes longer than computing.
-    return target.tensor_cores && plan && spec.batch * elements(spec.in) * plan->parts >= target.multiprocessors * plan->pixels;
+    return spec.batch * elements(spec.in) * plan->parts >= target.multiprocessors * plan->pixels;
 }
 
-Fragments transposed_weights(const ConvolutionSpec& spec, const TransposedPlan& plan) {
+Fragments pixel_product_weights(const ConvolutionSpec& spec, const PixelPlan& plan) {
     Fragments out;
     out.dims = {plan.parts * plan.across, plan.depth, kEights / 2, 32, 8};
+    std::string filter;
+    if (is_pointwise(spec)) {
+        filter = "in0(column, deep";
+        for (std::size_t d = 0; d < spec.kernel.size(); ++d) filter += ", 0";
+        filter += ")";
+    } else {
+        filter = fmt::format("in0(deep, column % {0}, column / {0} / {1}, column / {0} % {1})", spec.channels_out, spec.kernel[1]);
+    }
     out.body = fmt::format(
         "const idx eighth = i2 * 2 + i4 / 4, within = i3 / 4, deep = i1 * 16 + i4 % 4 / 2 * 8 + i3 % 4 * 2 + i4 % 2; "
-        "const idx column = i0 * {0} + within / 2 * {1} + eighth * 2 + within % 2; "
-        "return column < (idx){2} && deep < (idx){3} ? in0(deep, column % {4}, column / {4} / {5}, column / {4} % {5}) : 0;",
-        TransposedPlan::kWarpColumns, kEights * 2, plan.columns, spec.channels_in, spec.channels_out, spec.kernel[1]);
+        "const idx column = i0 * {} + within / 2 * {} + eighth * 2 + within % 2; return column < (idx){} && deep < (idx){} ? {} : 0;",
+        PixelPlan::kWarpColumns, kEights * 2, plan.columns, spec.channels_in, filter);
     return out;
 }
 
-KernelSource transposed_kernel(const Graph& graph, const Places& places, const Node& node, const TransposedPlan& plan, const CodegenTarget& target) {
+KernelSource pixel_product_kernel(const Graph& graph, const Places& places, const Node& node, const PixelPlan& plan, const CodegenTarget& target) {
     const ConvolutionSpec& spec = std::get<Convolution>(node.what).spec;
     const auto& place = places[static_cast<std::size_t>(node.outputs.front())];
     const std::int64_t stride = place ? place->strides.back() : spec.channels_out;
@@ -179,22 +212,31 @@ KernelSource transposed_kernel(const Graph& graph, const Places& places, const N
     functions.use({results, stride}, {stride, 1});
     const std::string x = functions.argument(node.inputs[0], false), weights = functions.argument(node.inputs[1], false);
     const std::string bias = spec.bias ? load(spec.bias_type, functions.argument(node.inputs[2], false), "e") : "0";
+    std::string residual;
+    if (spec.residual) residual = functions.argument(node.inputs[spec.bias ? 3 : 2], false);
     const std::string out = functions.argument(node.outputs.front(), true);
-    const std::string pixel_offset = fmt::format("(((idx)(pixel / {0}) * (idx){1} + (idx)(pixel % {0}) * (idx){2}) * (idx){3})", spec.in[1],
-                                                 spec.kernel[0] * spec.out[1], spec.kernel[1], stride);
-    const std::string column_offset = fmt::format("(((idx)(first / {0} / {1}) * (idx){2} + (idx)(first / {0} % {1})) * (idx){3} + (idx)channel)",
-                                                  spec.channels_out, spec.kernel[1], spec.out[1], stride);
+    std::string pixel_offset = fmt::format("((idx)pixel * (idx){})", stride), column_offset = "(idx)channel";
+    if (!is_pointwise(spec)) {
+        pixel_offset = fmt::format("(((idx)(pixel / {0}) * (idx){1} + (idx)(pixel % {0}) * (idx){2}) * (idx){3})", spec.in[1],
+                                   spec.kernel[0] * spec.out[1], spec.kernel[1], stride);
+        column_offset = fmt::format("(((idx)(first / {0} / {1}) * (idx){2} + (idx)(first / {0} % {1})) * (idx){3} + (idx)channel)", spec.channels_out,
+                                    spec.kernel[1], spec.out[1], stride);
+    }
     const std::int64_t jobs = divided_up(pixels, plan.pixels);
     const std::string type(to_string(spec.type));
     const Macros macros{
         {"T", type},
         {"TO", "to_" + type},
         {"FROM", "from_" + type},
+        {"LOW", "low_" + type},
+        {"HIGH", "high_" + type},
         {"MMA_TYPE", spec.type == Type::f16 ? "\"f16\"" : "\"bf16\""},
         {"X", x},
         {"WEIGHTS", weights},
         {"BIAS", bias},
         {"OUT", out},
+        {"RESIDUAL", spec.residual ? "1" : "0"},
+        {"RESIDUAL_AT", spec.residual ? fmt::format("{} + ((idx)pixel * (idx){} + (idx)channel)", residual, spec.channels_out) : out},
         {"PIXEL_OFFSET", pixel_offset},
         {"COLUMN_OFFSET", column_offset},
         {"CHANNELS", std::to_string(spec.channels_in)},
@@ -210,13 +252,14 @@ KernelSource transposed_kernel(const Graph& graph, const Places& places, const N
         {"JOBS", fmt::format("{}ll", jobs)},
     };
     const std::string types = fmt::format("typedef union {{ words4 w; {} v[8]; }} @_out;\nFUNCTION f32 @_a(f32 x) {{ return {}; }}", type,
-                                          activation_expression(spec.activation, Type::f32));
+                                          activation_expression(spec.activation, spec.result));
     if (!has_fast_form(target)) {
         return functions.finish(macros.around(types + std::string(kScalar)),
                                 groups(divided_up(pixels * plan.columns, target.threads_per_block), target.threads_per_block));
     }
-    // Two blocks per multiprocessor, each of which keeps its filters.
-    const std::int64_t blocks = std::min(jobs, divided_up(std::int64_t{2} * target.multiprocessors, plan.parts));
+    // As many blocks as a multiprocessor has registers for, each of which keeps its filters.
+    const std::int64_t beside = plan.depth <= 3 ? 3 : 2;
+    const std::int64_t blocks = std::min(jobs, divided_up(beside * target.multiprocessors, plan.parts));
     return functions.finish(macros.around(types + multiply_add() + std::string(kTensorCores)), groups(blocks * plan.parts, target.threads_per_block));
 }
 
