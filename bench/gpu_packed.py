@@ -24,13 +24,12 @@ import json
 import pathlib
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from typing import Any
 
 import numpy as np
-from gpu import commit, graphed, program, relative_error, time_ms
+from gpu import about, commit, graphed, program, relative_error, time_ms
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GROUP = 32  # of neighbours that share a scale in int4
@@ -300,8 +299,7 @@ def main() -> int:
     options = parser.parse_args()
     import torch
 
-    driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout.strip()
-    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": driver, "torch": torch.__version__, "commit": commit(),
+    result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "driver": about()["driver"], "torch": torch.__version__, "commit": commit(),
                               "size": options.size, "layers": options.layers, "products": [], "convolutions": []}  # fmt: skip
     wrong = False
 
