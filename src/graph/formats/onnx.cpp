@@ -65,11 +65,14 @@ std::string danger(const Located& located, const ReadOptions& options) {
 }  // namespace
 
 void read_onnx(const Located& located, const ReadOptions& options, backend::Model& model) {
-    // The trial takes as long as the reading itself, most of which is the weights: beside it we read and check the file.
+    // The trial takes as long as the reading itself: beside it we read and check the file.
     std::future<std::string> trial;
     if (!options.without_trial) trial = std::async(std::launch::async, danger, std::cref(located), std::cref(options));
-    const auto bytes = main_bytes(located, kProtobufLimitBytes);
-    OnnxFile file = parse_onnx(*bytes);
+    // Large weights go from the file into the graph's memory at once, as weights beside a model do.
+    OnnxSkeleton skeleton;
+    if (!located.bytes) skeleton = onnx_skeleton(located.path);
+    const std::string_view bytes = located.bytes ? *main_bytes(located, kProtobufLimitBytes) : std::string_view(skeleton.bytes);
+    OnnxFile file = parse_onnx(bytes);
     if (!file.unsupported.empty()) {
         throw Error(
             ErrorCode::unimplemented, ErrorCategory::compilation, "inputs and outputs of an ONNX model must be tensors",
@@ -80,15 +83,22 @@ void read_onnx(const Located& located, const ReadOptions& options, backend::Mode
     model.outputs = std::move(file.outputs);
 
     // Read from our bytes, so that what is checked is what is converted. The path tells where external data is.
-    ViewBuffer buffer(*bytes);
-    std::istream stream(&buffer);
-    ov::AnyVector arguments{static_cast<std::istream*>(&stream)};
-    if (!located.path.empty()) arguments.emplace_back(located.path.string());
-    arguments.emplace_back(options.without_trial);  // memory mapping: what the trial does not read costs it nothing
+    const auto import = [&](std::string_view content) {
+        ViewBuffer buffer(content);
+        std::istream stream(&buffer);
+        ov::AnyVector arguments{static_cast<std::istream*>(&stream)};
+        if (!located.path.empty()) arguments.emplace_back(located.path.string());
+        arguments.emplace_back(options.without_trial);  // memory mapping: what the trial does not read costs it nothing
+        return import_with("onnx", arguments);
+    };
     Imported imported;
     if (trial.valid()) imported.refusal = trial.get();
     if (!file.misread.empty()) imported.refusal = "it passes over " + file.misread.front() + " and would compute something else";
-    if (imported.refusal.empty()) imported = import_with("onnx", arguments);
+    if (imported.refusal.empty()) {
+        imported = import(bytes);
+        if (!imported.graph && !skeleton.whole)
+            imported = import(*main_bytes(located, kProtobufLimitBytes));  // what it says of the file itself counts
+    }
     model.graph = std::move(imported.graph);
     model.graph_refusal = std::move(imported.refusal);
     if (model.graph) {

@@ -8,6 +8,8 @@
 #include <charconv>
 #include <map>
 #include <new>
+#include <optional>
+#include <protozero/pbf_writer.hpp>
 #include <set>
 #include <span>
 #include <string_view>
@@ -243,6 +245,12 @@ private:
         external.tensor = name;
         external.needed = content.size_bytes();
         if (external.location.empty()) throw malformed("tensor '" + printable(name) + "' has external data without a location");
+        // Engines that are given a model by another program take this for "offset is an address": a file must not have them read this process's
+        // memory.
+        if (external.location == "*/_ORT_MEM_ADDR_/*") {
+            throw malformed("tensor '" + printable(name) + "' is said to lie at an address in memory", "external data in a file beside the model",
+                            "'" + external.location + "'", "save the model with its data in files");
+        }
         if (external.length >= 0 && external.length < external.needed) {
             throw malformed("the external data of tensor '" + printable(name) + "' is shorter than its shape needs",
                             std::to_string(external.needed) + " bytes", std::to_string(external.length) + " bytes",
@@ -395,58 +403,76 @@ private:
     std::vector<bool> read_;
 };
 
+/// Goes through messages of a SparseFile without reading all of them.
+class Fields {
+protected:
+    struct Field {
+        protozero::pbf_tag_type tag = 0;
+        bool delimited = false;          ///< a message, string or array: its content is not read yet
+        std::size_t from = 0;            ///< where its key is
+        std::size_t begin = 0, end = 0;  ///< of the content
+    };
+    static constexpr std::size_t kSmall = std::size_t{64} << 10;
+
+    explicit Fields(SparseFile& file) : file_(file) {}
+
+    /// Calls `visit` with each field of the message at [begin, end). @throws protozero::exception  it is none
+    template <typename Visit>
+    void each_field(std::size_t begin, std::size_t end, const Visit& visit) {
+        constexpr std::size_t kMostHead = 20;  // a key and a length, or a key and a number
+        for (std::size_t at = begin; at < end;) {
+            file_.want(at, std::min(end, at + kMostHead));
+            const char* const start = file_.all().data();
+            const char* position = start + at;
+            const char* const limit = start + end;
+            const std::uint64_t key = protozero::decode_varint(&position, limit);
+            Field field{.tag = static_cast<protozero::pbf_tag_type>(key >> 3), .delimited = (key & 7) == 2, .from = at};
+            std::uint64_t length = 0;
+            switch (key & 7) {
+                case 0: (void)protozero::decode_varint(&position, limit); break;
+                case 1: length = 8; break;
+                case 2: length = protozero::decode_varint(&position, limit); break;
+                case 5: length = 4; break;
+                default: throw protozero::unknown_pbf_wire_type_exception{};
+            }
+            field.begin = static_cast<std::size_t>(position - start);
+            if (length > end - field.begin) throw protozero::end_of_buffer_exception{};
+            field.end = at = field.begin + static_cast<std::size_t>(length);
+            visit(field);
+        }
+    }
+
+    SparseFile& file_;
+};
+
 /// Makes a SparseFile hold all of an ONNX model but the contents of large tensors. It follows the messages only as far as they are as the schema has
 /// them; whatever else there is, parse_onnx() finds.
-class Skimmer {
+class Skimmer : Fields {
 public:
-    explicit Skimmer(SparseFile& file) : file_(file) {}
+    explicit Skimmer(SparseFile& file) : Fields(file) {}
     void model() {
-        each_field(0, file_.size(), [this](const Field& field) {
+        each_content(0, file_.size(), [this](const Field& field) {
             if (field.tag == 7) return graph(field.begin, field.end, 0);
             file_.want(field.begin, field.end);
         });
     }
 
 private:
-    struct Field {
-        std::uint32_t tag = 0;
-        std::size_t begin = 0, end = 0;  ///< of the content of a length-delimited one
-    };
-
     /// Calls `visit` with each length-delimited field of the message at [begin, end); the others are read. Reads all of it if it is no message.
     template <typename Visit>
-    void each_field(std::size_t begin, std::size_t end, const Visit& visit) {
-        constexpr std::size_t kMostHead = 20;  // a key and a length, or a key and a number
-        for (std::size_t at = begin; at < end;) {
-            file_.want(at, std::min(end, at + kMostHead));
-            const char* position = file_.all().data() + at;
-            const char* const limit = file_.all().data() + end;
-            try {
-                const std::uint64_t key = protozero::decode_varint(&position, limit);
-                switch (key & 7) {
-                    case 0: (void)protozero::decode_varint(&position, limit); break;
-                    case 1: position += 8; break;
-                    case 5: position += 4; break;
-                    case 2: {
-                        const std::uint64_t length = protozero::decode_varint(&position, limit);
-                        const auto from = static_cast<std::size_t>(position - file_.all().data());
-                        if (length > end - from) return file_.want(begin, end);
-                        visit(Field{static_cast<std::uint32_t>(key >> 3), from, from + length});
-                        position += length;
-                        break;
-                    }
-                    default: return file_.want(begin, end);
-                }
-            } catch (const protozero::exception&) {
-                return file_.want(begin, end);
-            }
-            at = static_cast<std::size_t>(position - file_.all().data());
+    void each_content(std::size_t begin, std::size_t end, const Visit& visit) {
+        try {
+            each_field(begin, end, [&](const Field& field) {
+                if (field.delimited) visit(field);
+            });
+        } catch (const protozero::exception&) {
+            file_.want(begin, end);
         }
     }
 
     void graph(std::size_t begin, std::size_t end, int depth) {
         if (depth > kMaxDepth) return file_.want(begin, end);
-        each_field(begin, end, [&](const Field& field) {
+        each_content(begin, end, [&](const Field& field) {
             switch (field.tag) {
                 case 1: return node(field.begin, field.end, depth);
                 case 5: return tensor(field.begin, field.end);
@@ -457,9 +483,9 @@ private:
 
     void node(std::size_t begin, std::size_t end, int depth) {
         if (end - begin <= kSmall) return file_.want(begin, end);
-        each_field(begin, end, [&](const Field& field) {
+        each_content(begin, end, [&](const Field& field) {
             if (field.tag != 5) return file_.want(field.begin, field.end);
-            each_field(field.begin, field.end, [&](const Field& part) {  // of an attribute
+            each_content(field.begin, field.end, [&](const Field& part) {  // of an attribute
                 switch (part.tag) {
                     case 5:
                     case 10: return tensor(part.begin, part.end);
@@ -473,17 +499,98 @@ private:
 
     void tensor(std::size_t begin, std::size_t end) {
         if (end - begin <= kSmall) return file_.want(begin, end);
-        each_field(begin, end, [&](const Field& field) {
+        each_content(begin, end, [&](const Field& field) {
             const bool values = (field.tag >= 4 && field.tag <= 7) || (field.tag >= 9 && field.tag <= 11);
             if (!values) file_.want(field.begin, field.end);
         });
     }
+};
 
-    static constexpr std::size_t kSmall = std::size_t{64} << 10;
-    SparseFile& file_;
+/// Writes the skeleton of an ONNX file: every field as it is, but the raw data of large initialisers.
+class Outliner : Fields {
+public:
+    Outliner(SparseFile& file, std::string location) : Fields(file), location_(std::move(location)) {}
+
+    /// @throws protozero::exception  no message, as far as it is looked into
+    [[nodiscard]] std::string model() {
+        std::string out;
+        each_field(0, file_.size(), [&](const Field& field) {
+            if (field.tag != kGraph || !field.delimited) return copy(field, out);
+            std::string graph;
+            each_field(field.begin, field.end, [&](const Field& part) {
+                if (part.tag != kInitializer || !part.delimited || !outline(part, graph)) copy(part, graph);
+            });
+            protozero::pbf_writer(out).add_message(kGraph, graph);
+        });
+        return out;
+    }
+    [[nodiscard]] bool found() const noexcept { return found_; }
+
+private:
+    static constexpr protozero::pbf_tag_type kGraph = 7, kInitializer = 5;              // ModelProto, GraphProto
+    static constexpr protozero::pbf_tag_type kRaw = 9, kExternal = 13, kLocation = 14;  // TensorProto
+
+    void copy(const Field& field, std::string& out) {
+        file_.want(field.from, field.end);
+        out.append(file_.all().substr(field.from, field.end - field.from));
+    }
+
+    /// Writes an initialiser without its raw data. @returns false, and writes nothing, where it must stay as it is
+    bool outline(const Field& initializer, std::string& out) {
+        if (initializer.end - initializer.begin <= kSmall) return false;
+        std::string tensor;
+        std::optional<Field> raw;
+        OnnxTensorContent content;
+        bool plain = true;
+        each_field(initializer.begin, initializer.end, [&](const Field& field) {
+            if (field.tag == kRaw && field.delimited) {
+                plain = plain && !raw;
+                raw = field;
+                return;
+            }
+            const bool values = field.tag >= 4 && field.tag <= 11 && field.tag != 8;
+            plain = plain && !values && field.tag != 3 && field.tag != kExternal && field.tag != kLocation;
+            if (!plain) return;
+            copy(field, tensor);
+            ProtobufReader one(file_.all().substr(field.from, field.end - field.from));
+            if (one.next() && !content.take(one)) one.skip();
+        });
+        if (!plain || !raw || raw->end - raw->begin <= kSmall) return false;
+        if (content.size_bytes() != static_cast<std::int64_t>(raw->end - raw->begin)) return false;
+        protozero::pbf_writer writer(tensor);
+        const auto entry = [&](const char* key, const std::string& value) {
+            protozero::pbf_writer one(writer, kExternal);
+            one.add_string(1, key);
+            one.add_string(2, value);
+        };
+        entry("location", location_);
+        entry("offset", std::to_string(raw->begin));
+        entry("length", std::to_string(raw->end - raw->begin));
+        writer.add_enum(kLocation, 1);
+        protozero::pbf_writer(out).add_message(kInitializer, tensor);
+        return found_ = true;
+    }
+
+    const std::string location_;
+    bool found_ = false;
 };
 
 }  // namespace
+
+OnnxSkeleton onnx_skeleton(const std::filesystem::path& path) {
+    const std::string name = path.filename().string();
+    if (is_utf8(name)) {  // protobuf's strings are
+        SparseFile file(path);
+        Outliner outliner(file, name);
+        try {
+            std::string bytes = outliner.model();
+            if (outliner.found()) return {std::move(bytes), false};
+        } catch (const protozero::exception&) {
+            // Whoever reads all of it says what is wrong.
+        }
+    }
+    return {base::read_file(path, kProtobufLimitBytes), true};
+}
 
 OnnxFile skim_onnx(const std::filesystem::path& path) {
     SparseFile file(path);

@@ -30,12 +30,23 @@ struct OnnxFile {
 };
 
 /// Walks the whole message, subgraphs and functions included.
-/// @throws Error(invalid_argument, input) truncated or damaged, without a graph, nested too deeply, or with a tensor whose values are fewer or more
-///         than its shape has.
+/// @throws Error(invalid_argument, input) truncated or damaged, without a graph, nested too deeply, with a tensor whose values are fewer or more than
+///         its shape has, or with one that is said to lie at an address of this process.
 [[nodiscard]] OnnxFile parse_onnx(std::string_view bytes);
 
 /// parse_onnx() of a file, of which the contents of large tensors are not read. @throws as parse_onnx() and base::read_file() do.
 [[nodiscard]] OnnxFile skim_onnx(const std::filesystem::path& path);
+
+/// An ONNX model in memory that stands for a file.
+struct OnnxSkeleton {
+    std::string bytes;
+    bool whole = true;  ///< they are the file's content
+};
+
+/// A file's model whose large initialisers are external data that lies in the file itself, from where engines read it without the copies that
+/// protobuf makes of its fields. Those of the main graph alone, whose bytes are as many as their type and shape need. Where there are none, or where
+/// it is no protobuf message, the file's content. @throws as base::read_file() does, Error(resource_exhausted) above 2 GiB.
+[[nodiscard]] OnnxSkeleton onnx_skeleton(const std::filesystem::path& path);
 
 /// The files that hold external tensors, distinct, sorted by location: (location, path).
 /// @param folder  where the model is.

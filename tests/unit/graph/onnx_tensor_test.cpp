@@ -3,6 +3,9 @@
 #include <functional>
 #include <string>
 
+#include "graph/formats/onnx_file.hpp"
+#include "openvino/core/model.hpp"
+#include "openvino/op/constant.hpp"
 #include "support.hpp"
 
 namespace ai_vmm::graph::testing {
@@ -125,6 +128,114 @@ TEST(OnnxTensor, ExternalDataIsAsLongAsTheShapeNeeds) {
     EXPECT_ERROR(error_of([&] { static_cast<void>(locate(with_external({3}, 8))); }), ErrorCode::invalid_argument, "12 bytes");
     EXPECT_ERROR(error_of([&] { static_cast<void>(locate(with_external({3}, -1))); }), ErrorCode::data_loss, "16 bytes");
     EXPECT_ERROR(error_of([&] { static_cast<void>(locate(with_external({-3}, -1))); }), ErrorCode::invalid_argument, "negative");
+}
+
+TEST(OnnxTensor, NoFileIsReadFromThisProcessesMemory) {
+    // OpenVINO and ONNX Runtime take such an offset for an address. The file that a check of the location finds is no excuse.
+    const base::TemporaryDirectory folder("ai_vmm_test");
+    write(folder.path() / "*" / "_ORT_MEM_ADDR_" / "*", std::string(64, '\0'));
+    static const std::vector<float> secret{1, 2, 3};
+    const std::string model =
+        onnx_model({.nodes = {onnx_node("Add", {"x", "b"}, {"y"})},
+                    .initializers = {onnx_tensor("b", {3}, {}, "*/_ORT_MEM_ADDR_/*",
+                                                 static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(secret.data())), 12)},
+                    .inputs = {onnx_value("x", kFloat, Dims{-1})},
+                    .outputs = {onnx_value("y", kFloat, Dims{-1})}});
+    EXPECT_ERROR(error_reading(write(folder.path() / "m.onnx", model)), ErrorCode::invalid_argument, "address in memory");
+    EXPECT_ERROR(error_reading(ModelSource::from_bytes(model)), ErrorCode::invalid_argument, "address in memory");
+}
+
+/// The values of the graph's constants of that many elements, by name.
+std::vector<std::vector<float>> constants_of(const ov::Model& model, std::size_t elements) {
+    std::vector<std::vector<float>> found;
+    for (const auto& node : model.get_ordered_ops()) {
+        const auto constant = ov::as_type_ptr<ov::op::v0::Constant>(node);
+        if (constant && ov::shape_size(constant->get_shape()) == elements) found.push_back(constant->cast_vector<float>());
+    }
+    return found;
+}
+
+TEST(OnnxSkeleton, LargeInitialisersStayInTheFile) {
+    const base::TemporaryDirectory folder("ai_vmm_test");
+    constexpr std::int64_t kCount = 100'003;
+    std::vector<float> first, second;
+    for (std::int64_t i = 0; i < kCount; ++i) {
+        first.push_back(static_cast<float>(i));
+        second.push_back(static_cast<float>(-i));
+    }
+    const auto initializer = [&](const std::string& name, const std::vector<float>& values) {
+        return message([&](auto& writer) {
+            const Dims dims{kCount};
+            writer.add_packed_int64(1, dims.begin(), dims.end());
+            writer.add_enum(2, kFloat);
+            writer.add_string(8, name);
+            writer.add_bytes(9, reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+        });
+    };
+    const std::string model = onnx_model({.nodes = {onnx_node("Add", {"x", "b"}, {"s"}), onnx_node("Mul", {"s", "c"}, {"y"})},
+                                          .initializers = {initializer("b", first), initializer("c", second)},
+                                          .inputs = {onnx_value("x", kFloat, Dims{kCount})},
+                                          .outputs = {onnx_value("y", kFloat, Dims{kCount})}});
+    // A name that no protobuf string has: the file is read whole.
+    for (const char* name : {"m.onnx", ".hidden é.onnx", "m\xff.onnx"}) {
+        SCOPED_TRACE(name);
+        const fs::path path = write(folder.path() / name, model);
+        const OnnxSkeleton skeleton = onnx_skeleton(path);
+        EXPECT_EQ(skeleton.whole, std::string_view(name) == "m\xff.onnx");
+        if (skeleton.whole) {
+            EXPECT_EQ(skeleton.bytes, model);
+        } else {
+            EXPECT_LT(skeleton.bytes.size(), 1000U);
+            const OnnxFile file = parse_onnx(skeleton.bytes);
+            ASSERT_EQ(file.external.size(), 2U);
+            for (std::size_t k = 0; k < 2; ++k) {
+                EXPECT_EQ(file.external[k].location, name);
+                EXPECT_EQ(file.external[k].length, kCount * 4);
+                const auto& values = k == 0 ? first : second;
+                EXPECT_EQ(model.compare(static_cast<std::size_t>(file.external[k].offset), values.size() * 4,
+                                        reinterpret_cast<const char*>(values.data()), values.size() * 4),
+                          0);
+            }
+        }
+        const backend::Model read = read_model(locate(path));
+        ASSERT_TRUE(read.graph) << read.graph_refusal;
+        EXPECT_EQ(constants_of(*read.graph, kCount), (std::vector{first, second}));
+        fs::remove(path);  // nothing is read from it later
+        EXPECT_EQ(constants_of(*read.graph, kCount), (std::vector{first, second}));
+    }
+}
+
+TEST(OnnxSkeleton, WhatIsNotAsItSeemsStaysAsItIs) {
+    const base::TemporaryDirectory folder("ai_vmm_test");
+    const fs::path path = folder.path() / "m.onnx";
+    constexpr std::size_t kCount = 100'000;
+    const auto whole = [&](const std::string& model) {
+        const OnnxSkeleton skeleton = onnx_skeleton(write(path, model));
+        EXPECT_EQ(skeleton.bytes == model, skeleton.whole);
+        return skeleton.whole;
+    };
+    EXPECT_FALSE(whole(with_tensor(kFloat, {kCount}, raw(4 * kCount))));
+    EXPECT_TRUE(whole(with_tensor(kFloat, {kCount + 1}, raw(4 * kCount)))) << "another size";
+    EXPECT_TRUE(whole(with_tensor(kFloat, {-1}, raw(4 * kCount))));
+    EXPECT_TRUE(whole(with_tensor(kFloat, {kCount}, floats(kCount)))) << "no raw data";
+    EXPECT_TRUE(whole(with_tensor(99, {kCount}, raw(4 * kCount)))) << "an unknown type";
+    EXPECT_TRUE(whole(with_tensor(kFloat, {16}, raw(64)))) << "small";
+    const auto twice = [&](auto& writer) {
+        raw(4 * kCount)(writer);
+        raw(4 * kCount)(writer);
+    };
+    EXPECT_TRUE(whole(with_tensor(kFloat, {kCount}, twice))) << "the last of two would count";
+    const auto elsewhere = [&](auto& writer) {
+        raw(4 * kCount)(writer);
+        writer.add_enum(14, 1);
+    };
+    EXPECT_TRUE(whole(with_tensor(kFloat, {kCount}, elsewhere))) << "is external already";
+    std::string damaged = with_tensor(kFloat, {kCount}, raw(4 * kCount));
+    damaged.resize(damaged.size() - 5);
+    EXPECT_TRUE(whole(damaged));
+    EXPECT_ERROR(error_reading(path), ErrorCode::invalid_argument, "truncated");
+    EXPECT_TRUE(whole(""));
+    EXPECT_TRUE(whole("text that is no message at all"));
 }
 
 }  // namespace
