@@ -61,6 +61,7 @@ coverage: setup ## line coverage of the C++ suites, as text and in coverage/
 
 bench: build    ## the benchmarks whose figures the documents give; writes bench/results/
 	@$(PYTHON) bench/run.py
+	@$(PYTHON) bench/read.py
 
 convert-env:    ## the optional environment that converts PyTorch and Hugging Face models (says its size first)
 	@scripts/convert_env.sh $(CONVERT_ARGS)

@@ -199,14 +199,9 @@ Imported import_with(std::string_view frontend_name, const ov::AnyVector& argume
     }
 }
 
-Imported import_ir(const std::string& xml, std::shared_ptr<const std::string> weights) {
+Imported import_ir(const std::string& xml, const ov::Tensor& weights) {
     try {
-        ov::Tensor tensor;
-        if (weights && !weights->empty()) {
-            tensor = ov::Tensor(ov::element::u8, ov::Shape{weights->size()});
-            std::copy(weights->begin(), weights->end(), static_cast<char*>(tensor.data()));
-        }
-        return {.graph = core().read_model(xml, tensor), .refusal = {}};
+        return {.graph = core().read_model(xml, weights && weights.get_size() > 0 ? weights : ov::Tensor()), .refusal = {}};
     } catch (...) {
         return {.graph = nullptr, .refusal = current_refusal()};
     }

@@ -4,6 +4,7 @@
 #include <exception>
 #include <memory>
 #include <openvino/core/any.hpp>
+#include <openvino/runtime/tensor.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,8 +31,8 @@ struct Imported {
 [[nodiscard]] Imported import_with(std::string_view frontend, const ov::AnyVector& arguments,
                                    const std::vector<std::shared_ptr<ov::Extension>>& extensions = {});
 
-/// Reads OpenVINO IR from memory; `weights` may be null.
-[[nodiscard]] Imported import_ir(const std::string& xml, std::shared_ptr<const std::string> weights);
+/// Reads OpenVINO IR from memory. The graph's constants lie in `weights`, u8 [bytes], whose memory it keeps; it may be empty.
+[[nodiscard]] Imported import_ir(const std::string& xml, const ov::Tensor& weights);
 
 /// What a vendor's exception says, without its source paths and headings, in at most some 600 characters.
 [[nodiscard]] std::string clean_message(std::string_view text);
