@@ -245,11 +245,11 @@ private:
         external.tensor = name;
         external.needed = content.size_bytes();
         if (external.location.empty()) throw malformed("tensor '" + printable(name) + "' has external data without a location");
-        // Engines that are given a model by another program take this for "offset is an address": a file must not have them read this process's
-        // memory.
-        if (external.location == "*/_ORT_MEM_ADDR_/*") {
+        // By such a location engines are told that the offset is an address, in a model that a program hands them: a file must not have them read the
+        // memory of this process, whatever file of that name lies beside it.
+        if (external.location.find("_MEM_ADDR_") != std::string::npos) {
             throw malformed("tensor '" + printable(name) + "' is said to lie at an address in memory", "external data in a file beside the model",
-                            "'" + external.location + "'", "save the model with its data in files");
+                            "'" + printable(external.location) + "'", "save the model with its data in files");
         }
         if (external.length >= 0 && external.length < external.needed) {
             throw malformed("the external data of tensor '" + printable(name) + "' is shorter than its shape needs",
