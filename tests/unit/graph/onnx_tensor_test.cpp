@@ -212,6 +212,53 @@ TEST(OnnxSkeleton, LargeInitialisersStayInTheFile) {
     }
 }
 
+TEST(OnnxSkeleton, EveryTypeIsReadAsFromMemory) {
+    const base::TemporaryDirectory folder("ai_vmm_test");
+    constexpr std::int64_t kCount = 70'001;
+    constexpr int kInt8 = 3, kUint16 = 4, kInt16 = 5, kBool = 9, kUint32 = 12, kBfloat16 = 16;
+    const auto bytes_of = [](const backend::Model& model) {
+        for (const auto& node : model.graph->get_ordered_ops()) {
+            const auto constant = ov::as_type_ptr<ov::op::v0::Constant>(node);
+            if (constant && ov::shape_size(constant->get_shape()) == kCount)
+                return constant->get_element_type().get_type_name() + std::string(constant->get_data_ptr<char>(), constant->get_byte_size());
+        }
+        return std::string("no constant");
+    };
+    for (const auto& [type, size] : {std::pair{kFloat, 4},
+                                     {kUint8, 1},
+                                     {kInt8, 1},
+                                     {kUint16, 2},
+                                     {kInt16, 2},
+                                     {kInt32, 4},
+                                     {kInt64, 8},
+                                     {kBool, 1},
+                                     {kHalf, 2},
+                                     {kDouble, 8},
+                                     {kUint32, 4},
+                                     {kUint64, 8},
+                                     {kBfloat16, 2}}) {
+        SCOPED_TRACE(type);
+        std::string content;
+        for (std::int64_t k = 0; k < kCount * size; ++k) content.push_back(static_cast<char>(k % 251 % (type == kBool ? 2 : 251)));
+        const std::string model = onnx_model({.nodes = {onnx_node("Identity", {"b"}, {"y"})},
+                                              .initializers = {message([&, type = type](auto& writer) {
+                                                  const Dims dims{kCount};
+                                                  writer.add_packed_int64(1, dims.begin(), dims.end());
+                                                  writer.add_enum(2, type);
+                                                  writer.add_string(8, "b");
+                                                  writer.add_bytes(9, content);
+                                              })},
+                                              .inputs = {},
+                                              .outputs = {onnx_value("y", type, Dims{kCount})}});
+        const fs::path path = write(folder.path() / "m.onnx", model);
+        EXPECT_FALSE(onnx_skeleton(path).whole);
+        const backend::Model from_file = read_model(locate(path)), from_memory = read_model(locate(ModelSource::from_bytes(model)));
+        ASSERT_TRUE(from_file.graph && from_memory.graph) << from_file.graph_refusal << from_memory.graph_refusal;
+        EXPECT_TRUE(bytes_of(from_file).ends_with(content));
+        EXPECT_EQ(bytes_of(from_file), bytes_of(from_memory));
+    }
+}
+
 TEST(OnnxSkeleton, WhatIsNotAsItSeemsStaysAsItIs) {
     const base::TemporaryDirectory folder("ai_vmm_test");
     const fs::path path = folder.path() / "m.onnx";
