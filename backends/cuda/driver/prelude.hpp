@@ -8,7 +8,7 @@
 ///                  Out of range: f16, bf16 and f8e5m2 give an infinity, f8e4m3 has none and gives NaN. f8e5m2 rounds through f16, as
 ///                  ov::float8_e5m2. f32_bits(f32) -> u32, bits_f32(u32), f64_bits, bits_f64.
 /// Mathematics      C's: expf logf … with f, exp log … for f64; isnan, isinf. timesf(a, b), times(a, b): the product, rounded before anything is
-/// added to it, where a * b + c may be one fused operation. quick_expf(x), quick_divf(a, b): to 2^-18 where |x| < 40 and b < 2^126, for results of 16
+/// added to it, where a * b + c may be one fused operation. quick_expf(x), quick_divf(a, b): to 2^-17 where |x| < 40 and b < 2^126, for results of 16
 /// bits.
 /// Kernels          KERNEL(name)(parameters) { … }; FUNCTION type name(…) for helpers; BLOCK threads per group; THREAD of 0..BLOCK-1; GROUP (u64) of
 ///                  the grid's x and y; GROUPS (u64), their number; SHARED; BARRIER(); RESTRICT; GLOBAL; UNROLL before a loop.

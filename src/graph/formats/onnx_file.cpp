@@ -511,6 +511,19 @@ class Outliner : Fields {
 public:
     Outliner(SparseFile& file, std::string location) : Fields(file), location_(std::move(location)) {}
 
+    /// Whether there may be something to leave out, which little of the file tells. @throws protozero::exception  no message, as far as it is looked
+    /// into
+    [[nodiscard]] bool any() {
+        bool found = false;
+        each_field(0, file_.size(), [&](const Field& field) {
+            if (field.tag != kGraph || !field.delimited) return;
+            each_field(field.begin, field.end, [&](const Field& part) {
+                if (found || part.tag != kInitializer || !is_large(part)) return;
+                each_field(part.begin, part.end, [&](const Field& value) { found = found || (value.tag == kRaw && is_large(value)); });
+            });
+        });
+        return found;
+    }
     /// @throws protozero::exception  no message, as far as it is looked into
     [[nodiscard]] std::string model() {
         std::string out;
@@ -518,7 +531,7 @@ public:
             if (field.tag != kGraph || !field.delimited) return copy(field, out);
             std::string graph;
             each_field(field.begin, field.end, [&](const Field& part) {
-                if (part.tag != kInitializer || !part.delimited || !outline(part, graph)) copy(part, graph);
+                if (part.tag != kInitializer || !outline(part, graph)) copy(part, graph);
             });
             protozero::pbf_writer(out).add_message(kGraph, graph);
         });
@@ -527,6 +540,8 @@ public:
     [[nodiscard]] bool found() const noexcept { return found_; }
 
 private:
+    static bool is_large(const Field& field) { return field.delimited && field.end - field.begin > kSmall; }
+
     static constexpr protozero::pbf_tag_type kGraph = 7, kInitializer = 5;              // ModelProto, GraphProto
     static constexpr protozero::pbf_tag_type kRaw = 9, kExternal = 13, kLocation = 14;  // TensorProto
 
@@ -537,7 +552,7 @@ private:
 
     /// Writes an initialiser without its raw data. @returns false, and writes nothing, where it must stay as it is
     bool outline(const Field& initializer, std::string& out) {
-        if (initializer.end - initializer.begin <= kSmall) return false;
+        if (!is_large(initializer)) return false;
         std::string tensor;
         std::optional<Field> raw;
         OnnxTensorContent content;
@@ -555,7 +570,7 @@ private:
             ProtobufReader one(file_.all().substr(field.from, field.end - field.from));
             if (one.next() && !content.take(one)) one.skip();
         });
-        if (!plain || !raw || raw->end - raw->begin <= kSmall) return false;
+        if (!plain || !raw || !is_large(*raw)) return false;
         if (content.size_bytes() != static_cast<std::int64_t>(raw->end - raw->begin)) return false;
         protozero::pbf_writer writer(tensor);
         const auto entry = [&](const char* key, const std::string& value) {
@@ -583,8 +598,10 @@ OnnxSkeleton onnx_skeleton(const std::filesystem::path& path) {
         SparseFile file(path);
         Outliner outliner(file, name);
         try {
-            std::string bytes = outliner.model();
-            if (outliner.found()) return {std::move(bytes), false};
+            if (outliner.any()) {
+                std::string bytes = outliner.model();
+                if (outliner.found()) return {std::move(bytes), false};
+            }
         } catch (const protozero::exception&) {
             // Whoever reads all of it says what is wrong.
         }
